@@ -1,0 +1,1 @@
+//! The gRPC channel without a runtime: pick loop, waiting RPCs and SubConn state machines.

@@ -1,0 +1,1 @@
+//! A gRPC channel for tonic clients with pluggable load balancing.

@@ -1,0 +1,2 @@
+//! The balancer command: see, call and check gRPC load balancing.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The pick_first load-balancing policy for gRPC.

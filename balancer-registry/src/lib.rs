@@ -1,0 +1,1 @@
+//! Load-balancing policies by name, and the gRPC service config.

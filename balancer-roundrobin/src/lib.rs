@@ -1,0 +1,1 @@
+//! The round_robin load-balancing policy for gRPC.

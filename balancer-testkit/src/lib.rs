@@ -1,0 +1,1 @@
+//! A scripted ClientConn and the laws that every gRPC load-balancing policy must keep.

@@ -1,0 +1,1 @@
+//! A scriptable HTTP/2 peer that writes frames by hand, for tests.

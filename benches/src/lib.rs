@@ -1,0 +1,1 @@
+//! Benchmarks of the workspace, with rivals behind a feature.
