@@ -1,1 +1,2 @@
 //! The gRPC channel without a runtime: pick loop, waiting RPCs and SubConn state machines.
+#![forbid(unsafe_code)]

@@ -1,1 +1,2 @@
 //! A gRPC channel for tonic clients with pluggable load balancing.
+#![forbid(unsafe_code)]

@@ -1,1 +1,2 @@
 //! Load-balancing policies by name, and the gRPC service config.
+#![forbid(unsafe_code)]

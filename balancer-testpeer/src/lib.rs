@@ -1,1 +1,2 @@
 //! A scriptable HTTP/2 peer that writes frames by hand, for tests.
+#![forbid(unsafe_code)]

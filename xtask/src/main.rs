@@ -1,2 +1,52 @@
-//! Development commands of the workspace.
-fn main() {}
+//! `cargo xtask`: the workspace's development commands.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use xtask::{ci, hygiene, report::Outcome, tidy, workspace::Workspace};
+
+/// Development commands of the workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything CI runs, in the same order, with a table of seconds and verdicts at the end.
+    Ci(ci::Options),
+    /// The command line's demo, built in release.
+    Demo,
+    /// The README's test command.
+    Test,
+    /// Rules that no compiler holds: who depends on whom, purpose lines, banned calls.
+    Tidy,
+    /// Slower rules: features one by one, MSRV, licences, public API listings, packaging.
+    Hygiene(hygiene::Options),
+}
+
+fn main() -> ExitCode {
+    let workspace = Workspace::here();
+    let outcome = match Cli::parse().command {
+        Command::Ci(options) => ci::run(&workspace, &options),
+        Command::Demo => ci::demo(&workspace),
+        Command::Test => ci::test(&workspace),
+        Command::Tidy => tidy::run(&workspace),
+        Command::Hygiene(options) => hygiene::run(&workspace, &options),
+    };
+    match outcome {
+        Ok(Outcome { skipped }) => {
+            for skip in skipped {
+                println!("{skip}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Development commands of the workspace, as a library so that their rules are tested like any other code.
+//!
+//! [`ci::STEPS`] is the one list of what CI runs. A rule of [`tidy`] is a pure function over a
+//! [`tidy::Tree`]: the command feeds it this workspace, its tests feed it small wrong ones.
+#![forbid(unsafe_code)]
+
+pub mod ci;
+pub mod hygiene;
+pub mod report;
+pub mod tidy;
+pub mod workspace;
