@@ -174,7 +174,7 @@ fn a_policy_takes_data_structures_only() {
             "balancer-roundrobin",
             &[
                 normal("balancer-api"),
-                normal("serde_json"),
+                normal("smallvec"),
                 optional("rand"),
             ],
         ),

@@ -13,8 +13,8 @@ const CONTRACT_INSIDE: &[(&str, &str)] = &[(
     "equal configs are one value, so the contract has to read JSON",
 )];
 
-/// What any policy may use inside: data, never effects.
-const POLICY: &[&str] = &["serde", "serde_json", "smallvec"];
+/// What any policy may use inside: data, never effects. The contract reads its config for it.
+const POLICY: &[&str] = &["smallvec"];
 
 /// What a single policy may use beyond that, each with its reason.
 const POLICY_EXTRA: &[(&str, &str, &str)] = &[];
