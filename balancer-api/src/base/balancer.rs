@@ -1,0 +1,418 @@
+//! The balancer behind the base.
+
+use std::{mem, sync::Arc};
+
+use super::{BaseContext, PickerBuilder, ReadySet, ReadySubConn, ready::Change};
+use crate::{
+    Attributes, Balancer, CallEvent, CallId, ClientConn, ConnectivityState as State,
+    ConnectivityStateEvaluator, Endpoint, FailingPicker, LbConfig, NewSubConnOptions, PickError,
+    QueuePicker, Rejected, ResolveError, ResolvedAddrs, StateCause, Status, SubConn, SubConnState,
+    TimerId,
+    hash::{FixedMap, FixedSet},
+};
+
+pub(super) struct BaseBalancer<P: PickerBuilder> {
+    cc: Arc<dyn ClientConn>,
+    policy: P,
+    options: NewSubConnOptions,
+
+    /// The last accepted list, to recognise the same list again.
+    list: Arc<[Endpoint]>,
+    /// Whether an endpoint of the list has no SubConn, so that the same list is worth another try.
+    incomplete: bool,
+    config: Option<LbConfig>,
+    attributes: Attributes,
+
+    /// One per endpoint with a SubConn; `None` are free, listed in `free`.
+    slots: Vec<Option<Slot<P::Data>>>,
+    free: Vec<usize>,
+    by_endpoint: FixedMap<Endpoint, usize>,
+    by_sub_conn: FixedMap<SubConn, usize>,
+
+    states: ConnectivityStateEvaluator,
+    ready: ReadySet<P::Data>,
+    /// What happened to the ready set since it was last built.
+    changes: Vec<Change<P::Data>>,
+    /// Whether ranks moved, so that the set has to be built from the slots.
+    reorder: bool,
+
+    connection_error: Option<Status>,
+    resolver_error: Option<ResolveError>,
+    /// Whether there is something to publish.
+    dirty: bool,
+}
+
+struct Slot<D> {
+    sub_conn: SubConn,
+    endpoint: Endpoint,
+    /// Position in the resolver's list.
+    rank: u32,
+    /// Which list this endpoint was last seen in.
+    seen: bool,
+    state: State,
+    /// What it counts as: sticky failure keeps TRANSIENT_FAILURE until READY, and an IDLE SubConn
+    /// counts as CONNECTING since it has been told to connect.
+    counted: State,
+    connected: u32,
+    data: D,
+}
+
+// === impl BaseBalancer ===
+
+impl<P: PickerBuilder> BaseBalancer<P> {
+    pub(super) fn new(cc: Arc<dyn ClientConn>, policy: P, options: NewSubConnOptions) -> Self {
+        Self {
+            cc,
+            policy,
+            options,
+            list: Arc::new([]),
+            incomplete: false,
+            config: None,
+            attributes: Attributes::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_endpoint: FixedMap::default(),
+            by_sub_conn: FixedMap::default(),
+            states: ConnectivityStateEvaluator::new(),
+            ready: ReadySet::default(),
+            changes: Vec::new(),
+            reorder: false,
+            connection_error: None,
+            resolver_error: None,
+            dirty: false,
+        }
+    }
+
+    fn handle_list(&mut self, resolved: ResolvedAddrs) -> Result<(), Rejected> {
+        let cx = BaseContext::of(&self.cc, &self.config, &self.attributes);
+        self.policy.set_config(resolved.config.as_ref(), &cx)?;
+        let same_config = match (&self.config, &resolved.config) {
+            (Some(old), Some(new)) => old.is_same(new),
+            (None, None) => true,
+            _ => false,
+        };
+        let same_attributes = self.attributes == resolved.attributes;
+        self.dirty |= !same_config || !same_attributes || self.resolver_error.is_some();
+        self.resolver_error = None;
+        self.config = resolved.config;
+        self.attributes = resolved.attributes;
+
+        let same_list = self.list.len() == resolved.endpoints.len()
+            && (Arc::ptr_eq(&self.list, &resolved.endpoints)
+                || self
+                    .list
+                    .iter()
+                    .zip(&*resolved.endpoints)
+                    .all(|(a, b)| a.is_identical(b)));
+        if !same_list || self.incomplete {
+            self.reconcile(&resolved.endpoints);
+            self.list = resolved.endpoints.clone();
+        }
+        if resolved.endpoints.is_empty() {
+            // Said again for each empty list: the note may differ.
+            let note = resolved.note.as_deref().map(|note| format!(" ({note})"));
+            let reason = format!(
+                "resolver produced zero addresses{}",
+                note.unwrap_or_default()
+            );
+            self.connection_error = None;
+            self.resolver_error = Some(ResolveError::new(reason.clone()));
+            self.dirty = true;
+            return Err(Rejected::new(reason));
+        }
+        Ok(())
+    }
+
+    /// Makes SubConns for new endpoints, removes those of endpoints that are gone, and takes over
+    /// order and attributes of the rest.
+    fn reconcile(&mut self, endpoints: &[Endpoint]) {
+        self.incomplete = false;
+        self.reorder = true;
+        self.dirty = true;
+        let fresh = self.by_endpoint.is_empty();
+        let mut new: Vec<(usize, &Endpoint)> = Vec::new();
+        let mut new_distinct = FixedSet::default();
+        for (rank, endpoint) in endpoints.iter().enumerate() {
+            let known = self.by_endpoint.get(endpoint).copied();
+            match known.and_then(|at| self.slots[at].as_mut()) {
+                // A duplicate: the first of them has set rank and attributes.
+                Some(slot) if slot.seen => {}
+                Some(slot) => {
+                    slot.seen = true;
+                    slot.rank = rank as u32;
+                    if slot.endpoint.addresses() != endpoint.addresses() {
+                        // The same set in another order. A connection in place is kept.
+                        slot.sub_conn
+                            .update_addresses(endpoint.addresses().to_vec());
+                        let connected = slot
+                            .endpoint
+                            .addresses()
+                            .get(slot.connected as usize)
+                            .cloned();
+                        slot.connected = position(endpoint, connected.as_ref());
+                    }
+                    slot.endpoint = endpoint.clone();
+                }
+                None if new_distinct.insert(endpoint) => new.push((rank, endpoint)),
+                None => {}
+            }
+        }
+        // Every client would open its first connection to the same backend otherwise.
+        if fresh && !new.is_empty() {
+            let start = self.cc.random() % new.len() as u64;
+            new.rotate_left(start as usize);
+        }
+        for (rank, endpoint) in new {
+            self.add(rank as u32, endpoint);
+        }
+        for at in 0..self.slots.len() {
+            match &mut self.slots[at] {
+                Some(slot) if slot.seen => slot.seen = false,
+                Some(_) => {
+                    if let Some(slot) = self.forget(at) {
+                        self.cc.remove_sub_conn(&slot.sub_conn);
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn add(&mut self, rank: u32, endpoint: &Endpoint) {
+        let addresses = endpoint.addresses().to_vec();
+        let sub_conn = match self.cc.new_sub_conn(addresses, self.options.clone()) {
+            Ok(sub_conn) => sub_conn,
+            Err(error) => {
+                self.incomplete = true;
+                self.connection_error = Some(Status::unavailable(format!("{endpoint}: {error}")));
+                return;
+            }
+        };
+        let cx = BaseContext::of(&self.cc, &self.config, &self.attributes);
+        let data = self.policy.data(endpoint, &cx);
+        sub_conn.connect();
+        self.states.record_transition(None, State::Connecting);
+        let slot = Slot {
+            sub_conn: sub_conn.clone(),
+            endpoint: endpoint.clone(),
+            rank,
+            seen: true,
+            state: State::Idle,
+            counted: State::Connecting,
+            connected: 0,
+            data,
+        };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.slots[at] = Some(slot);
+                at
+            }
+            None => {
+                self.slots.push(Some(slot));
+                self.slots.len() - 1
+            }
+        };
+        self.by_endpoint.insert(endpoint.clone(), at);
+        self.by_sub_conn.insert(sub_conn, at);
+    }
+
+    /// Takes a SubConn out of everything but the channel.
+    fn forget(&mut self, at: usize) -> Option<Slot<P::Data>> {
+        let slot = self.slots[at].take()?;
+        self.free.push(at);
+        self.by_endpoint.remove(&slot.endpoint);
+        self.by_sub_conn.remove(&slot.sub_conn);
+        self.states
+            .record_transition(Some(slot.counted), State::Shutdown);
+        if slot.state == State::Ready {
+            let cx = BaseContext::of(&self.cc, &self.config, &self.attributes);
+            self.policy.on_not_ready(&slot.as_ready(), &cx);
+            self.changes.push((slot.rank, None));
+        }
+        self.dirty = true;
+        Some(slot)
+    }
+
+    /// Brings the ready set up to date with what happened since it was last built.
+    fn build_ready(&mut self) {
+        let changes = mem::take(&mut self.changes);
+        if !mem::take(&mut self.reorder) {
+            if changes.is_empty() {
+                return;
+            }
+            if let Some(ready) = self.ready.with(changes) {
+                self.ready = ready;
+                return;
+            }
+        }
+        let mut entries: Vec<_> = self
+            .slots
+            .iter()
+            .flatten()
+            .filter(|slot| slot.state == State::Ready)
+            .map(Slot::as_ready)
+            .collect();
+        entries.sort_unstable_by_key(ReadySubConn::rank);
+        self.ready = ReadySet::flat(entries);
+    }
+
+    fn publish(&mut self) {
+        self.build_ready();
+        let cx = BaseContext::of(&self.cc, &self.config, &self.attributes);
+        let state = self.states.current();
+        match state {
+            State::Ready => {
+                let picker = self.policy.build_picker(&self.ready, &cx);
+                self.cc.update_balancer_state(state, picker);
+            }
+            State::Connecting | State::Idle => {
+                self.cc.update_balancer_state(state, Arc::new(QueuePicker));
+            }
+            State::TransientFailure | State::Shutdown => {
+                let picker = FailingPicker::new(self.failure());
+                self.cc
+                    .update_balancer_state(State::TransientFailure, Arc::new(picker));
+            }
+        }
+    }
+
+    /// The last connection error and the last resolver error, whichever there are.
+    fn failure(&self) -> PickError {
+        let connection = self
+            .connection_error
+            .as_ref()
+            .map(|status| status.message().to_owned());
+        let resolver = self
+            .resolver_error
+            .as_ref()
+            .map(|error| format!("resolver: {error}"));
+        match (connection, resolver) {
+            (None, None) => PickError::TransientFailure(None),
+            (Some(text), None) => PickError::transient_failure(text),
+            (None, Some(text)) => PickError::transient_failure(text),
+            (Some(connection), Some(resolver)) => {
+                PickError::transient_failure(format!("{connection}; {resolver}"))
+            }
+        }
+    }
+}
+
+impl<P: PickerBuilder> Balancer for BaseBalancer<P> {
+    fn handle_sub_conn_state_change(&mut self, sub_conn: &SubConn, new: &SubConnState<'_>) {
+        let Some(&at) = self.by_sub_conn.get(sub_conn) else {
+            return;
+        };
+        if new.state == State::Shutdown {
+            self.forget(at);
+            return;
+        }
+        let Some(slot) = self.slots[at].as_mut() else {
+            return;
+        };
+        let cx = BaseContext::of(&self.cc, &self.config, &self.attributes);
+        let old = mem::replace(&mut slot.state, new.state);
+        let counted = match (new.state, slot.counted) {
+            (State::Connecting | State::Idle, State::TransientFailure) => State::TransientFailure,
+            (State::Idle, _) => State::Connecting,
+            (state, _) => state,
+        };
+        let counted_before = mem::replace(&mut slot.counted, counted);
+        if counted != counted_before {
+            let before = self.states.current();
+            let after = self.states.record_transition(Some(counted_before), counted);
+            self.dirty |= before != after;
+        }
+        if new.state == State::Ready {
+            slot.connected = position(&slot.endpoint, new.address);
+            let entry = slot.as_ready();
+            if old != State::Ready {
+                self.policy.on_ready(&entry, &cx);
+            }
+            self.changes.push((slot.rank, Some(entry)));
+            self.dirty = true;
+        } else if old == State::Ready {
+            self.policy.on_not_ready(&slot.as_ready(), &cx);
+            self.changes.push((slot.rank, None));
+            self.dirty = true;
+        }
+        if new.state == State::TransientFailure {
+            self.connection_error = new.error.cloned();
+            // Its text is in the picker's message.
+            self.dirty |= self.states.current() == State::TransientFailure;
+        }
+        if new.cause == StateCause::Connectivity
+            && (old == State::Ready || new.state == State::TransientFailure)
+        {
+            self.cc.resolve_now();
+        }
+        if new.state == State::Idle {
+            slot.sub_conn.connect();
+        }
+    }
+
+    fn handle_resolved_addrs(
+        &mut self,
+        resolved: Result<ResolvedAddrs, ResolveError>,
+    ) -> Result<(), Rejected> {
+        match resolved {
+            Ok(resolved) => self.handle_list(resolved),
+            Err(error) => {
+                // Shown only while everything fails; otherwise the old list serves on.
+                self.resolver_error = Some(error);
+                self.dirty |= self.states.current() == State::TransientFailure;
+                Ok(())
+            }
+        }
+    }
+
+    fn close(&mut self) {}
+
+    fn handle_timer(&mut self, id: TimerId) {
+        let cx = BaseContext::of(&self.cc, &self.config, &self.attributes);
+        self.dirty |= self.policy.handle_timer(id, &cx);
+    }
+
+    fn handle_call_event(&mut self, id: CallId, event: CallEvent) {
+        let cx = BaseContext::of(&self.cc, &self.config, &self.attributes);
+        self.dirty |= self.policy.handle_call_event(id, event, &cx);
+    }
+
+    fn exit_idle(&mut self) {
+        for slot in self
+            .slots
+            .iter()
+            .flatten()
+            .filter(|slot| slot.state == State::Idle)
+        {
+            slot.sub_conn.connect();
+        }
+    }
+
+    fn settle(&mut self) {
+        let cx = BaseContext::of(&self.cc, &self.config, &self.attributes);
+        self.dirty |= self.policy.settle(&cx);
+        if mem::take(&mut self.dirty) {
+            self.publish();
+        }
+    }
+}
+
+// === impl Slot ===
+
+impl<D: Clone> Slot<D> {
+    fn as_ready(&self) -> ReadySubConn<D> {
+        ReadySubConn::new(
+            self.sub_conn.clone(),
+            self.endpoint.clone(),
+            self.rank,
+            self.connected,
+            self.data.clone(),
+        )
+    }
+}
+
+/// Where `address` stands in the endpoint's list; the first place when that is not known.
+fn position(endpoint: &Endpoint, address: Option<&crate::Address>) -> u32 {
+    let found = address.and_then(|address| endpoint.addresses().iter().position(|a| a == address));
+    found.unwrap_or(0) as u32
+}

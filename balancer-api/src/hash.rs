@@ -1,0 +1,62 @@
+//! A hasher without a seed: policies are replayed, so their maps must not differ between runs.
+//!
+//! The mixing step is the multiply-and-rotate of FxHash. Keys are addresses that an application's
+//! own resolver gave, limited in number by the channel, so resistance against chosen keys is
+//! traded for speed.
+
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+
+/// A `HashMap` whose layout is the same in every run.
+pub(crate) type FixedMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<FixedHasher>>;
+
+/// A `HashSet` whose layout is the same in every run.
+pub(crate) type FixedSet<K> = std::collections::HashSet<K, BuildHasherDefault<FixedHasher>>;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FixedHasher(u64);
+
+const K: u64 = 0xf135_7aea_2e62_a9c5;
+
+impl FixedHasher {
+    pub(crate) fn hash_one<T: Hash>(value: &T) -> u64 {
+        let mut hasher = Self::default();
+        value.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn mix(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(K);
+    }
+}
+
+impl Hasher for FixedHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let mut words = bytes.chunks_exact(8);
+        for word in &mut words {
+            self.mix(u64::from_le_bytes(word.try_into().unwrap_or_default()));
+        }
+        let rest = words.remainder();
+        if !rest.is_empty() {
+            let mut word = [0; 8];
+            word[..rest.len()].copy_from_slice(rest);
+            self.mix(u64::from_le_bytes(word) ^ ((rest.len() as u64) << 56));
+        }
+    }
+
+    fn write_u8(&mut self, n: u8) {
+        self.mix(n.into());
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.mix(n);
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.mix(n as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        // The high bits of a product are the well mixed ones; hashbrown looks at both ends.
+        (self.0 ^ (self.0 >> 32)).wrapping_mul(K).rotate_left(26)
+    }
+}
