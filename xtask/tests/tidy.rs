@@ -13,20 +13,16 @@ fn this_workspace_keeps_every_rule() {
         tree.crates.len() > 10 && tree.files.len() > 20,
         "must look at the whole workspace"
     );
+    let mut broken = String::new();
     for rule in RULES {
-        let findings = (rule.check)(&tree);
-        let lines: Vec<_> = findings
-            .iter()
-            .map(|f| format!("{}: {}", f.place, f.message))
-            .collect();
-        assert!(
-            lines.is_empty(),
-            "{} must hold ({}):\n{}",
-            rule.name,
-            rule.what,
-            lines.join("\n")
-        );
+        for Finding { place, message } in (rule.check)(&tree) {
+            broken.push_str(&format!(
+                "{} ({}): {place}: {message}\n",
+                rule.name, rule.what
+            ));
+        }
     }
+    assert!(broken.is_empty(), "every rule must hold:\n{broken}");
 }
 
 // === Arrows ===
@@ -172,11 +168,7 @@ fn a_policy_takes_data_structures_only() {
         ("balancer-api", &[]),
         (
             "balancer-roundrobin",
-            &[
-                normal("balancer-api"),
-                normal("smallvec"),
-                optional("rand"),
-            ],
+            &[normal("balancer-api"), normal("smallvec"), optional("rand")],
         ),
     ]);
     let found = tidy::third_party(&tree);
