@@ -1,0 +1,172 @@
+//! The seam: everything that the core wants of the world goes through one [`Env`].
+//!
+//! The core knows no runtime, no clock and no socket. A channel gives it tokio and `h2`; a
+//! simulation gives it virtual time and queues in memory.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use balancer_api::{
+    Address, CallEvent, CallRequest, Dialer, Status, Timestamp, TransportCredentials,
+};
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+/// A boxed future, for effects that happen once per connection, timer or policy: never per RPC.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
+
+/// Clock, chance, tasks and connections.
+///
+/// # Threads
+/// Any thread. Nothing blocks.
+pub trait Env: Send + Sync + 'static {
+    /// An established connection.
+    type Connection: Connection;
+
+    /// The time since this environment was made, on a clock that only goes forward.
+    fn now(&self) -> Timestamp;
+
+    /// 64 random bits.
+    fn random(&self) -> u64;
+
+    /// Runs `task` to its end.
+    fn spawn(&self, task: BoxFuture<()>);
+
+    /// Ready at `at`, or at once when that has passed.
+    fn sleep_until(&self, at: Timestamp) -> BoxFuture<()>;
+
+    /// Dials `request.address` and makes it ready for RPCs: the future ends when the peer's
+    /// SETTINGS have arrived. The caller drops it at the connect deadline.
+    fn connect(
+        &self,
+        request: ConnectRequest,
+    ) -> BoxFuture<Result<Connected<Self::Connection>, Status>>;
+}
+
+/// What to connect to.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ConnectRequest {
+    /// Where.
+    pub address: Address,
+    /// `None` for a backend: the channel's own credentials, dialer and authority apply.
+    pub lookaside: Option<Lookaside>,
+    /// Keepalive must leave at least this long between pings; grows when a peer says
+    /// `too_many_pings` (gRFC A8).
+    pub min_keepalive: Option<std::time::Duration>,
+}
+
+/// How to dial something that is no backend of the channel's target.
+#[derive(Clone)]
+pub struct Lookaside {
+    /// The target as the policy gave it; the name that its certificate must prove.
+    pub target: Arc<str>,
+    /// `None`: the channel's own.
+    pub credentials: Option<Arc<dyn TransportCredentials>>,
+    /// `None`: the channel's own.
+    pub dialer: Option<Arc<dyn Dialer>>,
+}
+
+/// A connection, and the news of its end.
+pub struct Connected<C> {
+    /// The connection, ready for RPCs.
+    pub connection: C,
+    /// Ends at the moment when no new stream may be opened: at a GOAWAY frame, or at a loss. Open
+    /// streams may go on after a GOAWAY.
+    pub lost: BoxFuture<Lost>,
+}
+
+/// Why a connection takes no new streams.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Lost {
+    /// What happened, for people and for RPCs.
+    pub status: Status,
+    /// The peer sent GOAWAY ENHANCE_YOUR_CALM with `too_many_pings`.
+    pub too_many_pings: bool,
+}
+
+/// An established connection. Dropping the last reference closes it gracefully.
+pub trait Connection: Send + Sync + 'static {
+    /// No new streams; open ones run to their end, then the connection closes.
+    fn close(&self);
+
+    /// Ends every stream with `status` and closes at once.
+    fn abort(&self, status: Status);
+
+    /// Starts a call of a policy. When the connection cannot take it, the call ends at once with
+    /// UNAVAILABLE.
+    fn start_call(&self, request: CallRequest) -> PolicyCall;
+
+    /// How many streams are open; for snapshots.
+    fn streams(&self) -> usize;
+}
+
+/// A running call of a policy. Dropping `events` cancels it.
+pub struct PolicyCall {
+    /// In order: at most one `Headers`, any number of `Message`s, exactly one `End`, then nothing.
+    /// Not polling it holds the server back by flow control.
+    pub events: BoxStream<'static, CallEvent>,
+    /// The sending half.
+    pub sender: Box<dyn CallSender>,
+}
+
+/// The sending half of a policy's call. Sending after the call's end does nothing.
+pub trait CallSender: Send {
+    /// Sends one message, without the 5-byte prefix.
+    fn send_message(&mut self, message: Bytes);
+
+    /// No more messages.
+    fn close_send(&mut self);
+}
+
+// === impl ConnectRequest ===
+
+impl ConnectRequest {
+    /// A connection to a backend at `address`.
+    pub fn new(address: Address) -> Self {
+        Self { address, lookaside: None, min_keepalive: None }
+    }
+}
+
+impl fmt::Debug for ConnectRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectRequest")
+            .field("address", &self.address)
+            .field("lookaside", &self.lookaside)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Lookaside ===
+
+impl fmt::Debug for Lookaside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookaside")
+            .field("target", &self.target)
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Connected, PolicyCall ===
+
+impl<C> fmt::Debug for Connected<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connected").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PolicyCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PolicyCall").finish_non_exhaustive()
+    }
+}
+
+// === impl Lost ===
+
+impl Lost {
+    /// A loss with `status`.
+    pub fn new(status: Status) -> Self {
+        Self { status, too_many_pings: false }
+    }
+}
