@@ -16,7 +16,9 @@ pub use allowed::third_party;
 pub use arrows::arrows;
 pub use bans::{BANNED, banned_calls, random_state};
 pub use mentions::mentions;
-pub use sources::{forbids_unsafe, lengths, lints_inherited, purpose, readme_commands};
+pub use sources::{
+    forbids_unsafe, lengths, lints_inherited, purpose, readme_commands, shared_versions,
+};
 pub use tree::{Crate, Dep, File, Kind, Tree};
 
 /// Every rule, in the order in which they are run.
@@ -45,6 +47,11 @@ pub const RULES: &[Rule] = &[
         name: "lints",
         what: "each crate inherits the workspace lints",
         check: lints_inherited,
+    },
+    Rule {
+        name: "versions",
+        what: "other people's versions are chosen once",
+        check: shared_versions,
     },
     Rule {
         name: "mentions",

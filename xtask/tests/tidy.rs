@@ -254,6 +254,19 @@ fn a_crate_inherits_the_lints() {
 }
 
 #[test]
+fn a_version_is_chosen_once() {
+    let manifest = "[package]\nname = \"a\"\n\n[dependencies]\n# why = because\n\
+        bytes = { workspace = true }\nhttp.workspace = true\n\
+        tokio = { workspace = true, features = [\n    \"rt\",\n] }\n\
+        h2 = \"0.4\"\n\n[features]\nx = [\"dep:h2\"]\n\n[dev-dependencies]\n\
+        rand = { version = \"1\" }\n";
+    let mut tree = files(&[("a/Cargo.toml", manifest)]);
+    tree.crates = vec![krate("a", &[])];
+    let found = tidy::shared_versions(&tree);
+    assert_eq!(places(&found), ["a/Cargo.toml: h2", "a/Cargo.toml: rand"]);
+}
+
+#[test]
 fn nothing_names_what_a_clone_does_not_have() {
     // In two parts each, or this file would break the rule it tests.
     let wrong = [

@@ -66,6 +66,40 @@ pub fn lints_inherited(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
+/// Finds dependencies whose version is not the workspace's.
+pub fn shared_versions(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for krate in &tree.crates {
+        let manifest = format!("{}/Cargo.toml", krate.dir);
+        let mut among_dependencies = false;
+        for line in tree
+            .text(&manifest)
+            .unwrap_or_default()
+            .lines()
+            .map(str::trim)
+        {
+            if let Some(table) = line
+                .strip_prefix('[')
+                .and_then(|line| line.strip_suffix(']'))
+            {
+                among_dependencies = table.ends_with("dependencies");
+            } else if among_dependencies
+                && let Some((name, value)) = line.split_once('=')
+                && !name.starts_with(['#', '"', ']', '}'])
+                && !value.contains("workspace = true")
+                && !name.trim().ends_with(".workspace")
+            {
+                let message = "take the version from the root's `[workspace.dependencies]`";
+                findings.push(Finding::new(
+                    format!("{manifest}: {}", name.trim()),
+                    message,
+                ));
+            }
+        }
+    }
+    findings
+}
+
 /// Finds Rust files that are too long, and exceptions that are no longer needed.
 pub fn lengths(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
