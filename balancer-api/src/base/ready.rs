@@ -70,7 +70,9 @@ impl<D> ReadySubConn<D> {
         }
     }
 
-    pub(super) fn rank(&self) -> u32 {
+    /// The endpoint's place in the last resolver result, counted from 0: what the set is ordered by.
+    /// A duplicate counts where it first stood; another result numbers anew.
+    pub fn rank(&self) -> u32 {
         self.rank
     }
 
