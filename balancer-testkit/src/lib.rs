@@ -1,2 +1,59 @@
 //! A scripted ClientConn and the laws that every gRPC load-balancing policy must keep.
+//!
+//! # Stories
+//! [`Script`] drives any [`Builder`](balancer_api::Builder) through a story, under virtual time and
+//! with connections that move as the story says and no other way:
+//!
+//! ```
+//! use balancer_testkit::Script;
+//! # use balancer_api::{base::*, *};
+//! # use std::sync::{Arc, atomic::{AtomicUsize, Ordering}};
+//! # struct RoundRobin;
+//! # struct RoundRobinPicker(ReadySet, AtomicUsize);
+//! # impl PickerBuilder for RoundRobin {
+//! #     type Data = ();
+//! #     fn data(&mut self, _: &Endpoint, _: &BaseContext<'_>) {}
+//! #     fn build_picker(&mut self, ready: &ReadySet, _: &BaseContext<'_>) -> Arc<dyn Picker> {
+//! #         Arc::new(RoundRobinPicker(ready.clone(), AtomicUsize::new(0)))
+//! #     }
+//! # }
+//! # impl Picker for RoundRobinPicker {
+//! #     fn pick<'p>(&'p self, _: &PickOptions<'_>) -> Result<Pick<'p>, PickError> {
+//! #         let turn = self.1.fetch_add(1, Ordering::Relaxed) % self.0.len();
+//! #         Ok(Pick::new(self.0.get(turn).unwrap().sub_conn()))
+//! #     }
+//! # }
+//! # let round_robin = BaseBuilder::new("round_robin", || RoundRobin);
+//! let mut conn = Script::start(round_robin, ["a", "b", "c"]);
+//! conn.ready("a").ready("b").ready("c");
+//! assert_eq!(conn.picks(4), ["a", "b", "c", "a"]);
+//!
+//! conn.lost("b");
+//! assert_eq!(conn.picks(3), ["a", "c", "a"], "must skip an IDLE connection");
+//! assert_eq!(conn.connects(), ["b"], "must reconnect it at once");
+//! ```
+//!
+//! [`World`] is the engine underneath: it takes one [`Event`] at a time, refuses with an error what
+//! cannot happen, and keeps a lossless [`Log`].
+
 #![forbid(unsafe_code)]
+
+mod clock;
+mod conn;
+mod event;
+mod list;
+mod log;
+mod outcome;
+mod rpc;
+mod story;
+mod sub;
+mod world;
+
+pub use event::{End, Event, ParseEventError};
+pub use list::{List, News, Variant};
+pub use log::{Ask, Entry, Log, Told};
+pub use outcome::Outcome;
+pub use rpc::Rpc;
+pub use story::Script;
+pub use sub::{Illegal, Move, SubId};
+pub use world::{Refused, Setup, World};
