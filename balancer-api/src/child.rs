@@ -2,6 +2,7 @@
 
 use std::{
     fmt, mem,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +15,8 @@ use bytes::Bytes;
 use crate::{
     Address, Balancer, BuildOptions, CallEvent, CallId, CallRequest, ChildConfig, ClientConn,
     ConnectivityState, Dialer, NewSubConnError, NewSubConnOptions, Picker, Rejected, ResolveError,
-    ResolvedAddrs, SubConn, SubConnState, TimerId, Timestamp, TransportCredentials, hash::FixedSet,
+    ResolvedAddrs, SubConn, SubConnState, TimerId, Timestamp, TransportCredentials,
+    hash::{FixedMap, FixedSet},
 };
 
 /// A policy inside a policy.
@@ -125,7 +127,12 @@ struct ChildConn {
     parent: Arc<dyn ClientConn>,
     owned: Mutex<Owned>,
     woken: AtomicBool,
+    /// Whether a callback of the child runs, so that the composite's settle is still to come.
+    running: AtomicBool,
 }
+
+/// Ends the running of a callback, also by a panic.
+struct Running<'a>(&'a ChildConn);
 
 /// Guarded by one lock, held across calls to the parent (which never calls back), so that an event
 /// of a new timer cannot overtake the note that the timer is this child's. Lock order: child before
@@ -133,8 +140,10 @@ struct ChildConn {
 #[derive(Default)]
 struct Owned {
     closed: bool,
-    /// Made by the child and not removed by it.
-    sub_conns: FixedSet<SubConn>,
+    /// Made by the child and not removed by it, each with its number: a SubConn hashes by where it
+    /// lies in memory, so the map's own order differs between runs.
+    sub_conns: FixedMap<SubConn, u64>,
+    made: u64,
     /// Removed; SHUTDOWN is still to come.
     leaving: FixedSet<SubConn>,
     timers: FixedSet<TimerId>,
@@ -160,8 +169,11 @@ impl Child {
             parent,
             owned: Mutex::default(),
             woken: AtomicBool::new(false),
+            running: AtomicBool::new(false),
         });
+        let running = Running::start(&conn);
         let balancer = config.builder().build(conn.clone(), options.clone());
+        drop(running);
         Self {
             name: config.name().into(),
             config: config.config().cloned(),
@@ -232,6 +244,7 @@ impl Child {
                 let woken = self.conn.woken.swap(false, Ordering::AcqRel);
                 let dirty = mem::take(&mut self.dirty) || woken;
                 if let Some(balancer) = self.balancer.as_mut().filter(|_| dirty) {
+                    let _running = Running::start(&self.conn);
                     balancer.settle();
                 }
                 Handled::Mine
@@ -261,7 +274,7 @@ impl Child {
     /// Whether `sub_conn` was made by this child and its SHUTDOWN is not yet delivered.
     pub fn owns(&self, sub_conn: &SubConn) -> bool {
         let owned = self.conn.owned();
-        owned.sub_conns.contains(sub_conn) || owned.leaving.contains(sub_conn)
+        owned.sub_conns.contains_key(sub_conn) || owned.leaving.contains(sub_conn)
     }
 
     /// How many SubConns of the child live.
@@ -276,14 +289,31 @@ impl Child {
             return;
         };
         self.conn.owned().closed = true;
-        balancer.close();
+        let closed = catch_unwind(AssertUnwindSafe(|| balancer.close()));
+        if let Err(panic) = closed {
+            // What it owned is given back all the same; its Drop is not run in that state.
+            mem::forget(balancer);
+            self.conn.release();
+            resume_unwind(panic);
+        }
         drop(balancer);
+        self.conn.release();
+    }
+
+    /// Ends a child whose policy has panicked: like [`close`](Self::close), but the policy is not
+    /// told, only dropped, and a panic of its Drop is swallowed. For channels; not to be called
+    /// while unwinding.
+    pub fn discard(mut self) {
+        self.conn.owned().closed = true;
+        let balancer = self.balancer.take();
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(balancer)));
         self.conn.release();
     }
 
     fn run<R>(&mut self, callback: impl FnOnce(&mut dyn Balancer) -> R) -> Option<R> {
         let balancer = self.balancer.as_mut()?;
         self.dirty = true;
+        let _running = Running::start(&self.conn);
         Some(callback(&mut **balancer))
     }
 }
@@ -331,6 +361,21 @@ impl Handled {
     }
 }
 
+// === impl Running ===
+
+impl<'a> Running<'a> {
+    fn start(conn: &'a ChildConn) -> Self {
+        conn.running.store(true, Ordering::SeqCst);
+        Self(conn)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::SeqCst);
+    }
+}
+
 // === impl ChildConn ===
 
 impl ChildConn {
@@ -344,15 +389,17 @@ impl ChildConn {
     fn release(&self) {
         let (sub_conns, timers, calls, output) = {
             let mut owned = self.owned();
-            let sub_conns = mem::take(&mut owned.sub_conns);
-            owned.leaving.extend(sub_conns.iter().cloned());
+            let mut sub_conns: Vec<_> = mem::take(&mut owned.sub_conns).into_iter().collect();
+            sub_conns.sort_unstable_by_key(|(_, number)| *number);
+            let mut timers: Vec<_> = mem::take(&mut owned.timers).into_iter().collect();
+            timers.sort_unstable();
+            let mut calls: Vec<_> = mem::take(&mut owned.calls).into_iter().collect();
+            calls.sort_unstable();
+            for (sub_conn, _) in &sub_conns {
+                owned.leaving.insert(sub_conn.clone());
+            }
             owned.transitions.clear();
-            (
-                sub_conns,
-                mem::take(&mut owned.timers),
-                mem::take(&mut owned.calls),
-                owned.output.take(),
-            )
+            (sub_conns, timers, calls, owned.output.take())
         };
         for id in calls {
             self.parent.cancel_call(id);
@@ -360,7 +407,7 @@ impl ChildConn {
         for id in timers {
             self.parent.cancel_timer(id);
         }
-        for sub_conn in sub_conns {
+        for (sub_conn, _) in sub_conns {
             self.parent.remove_sub_conn(&sub_conn);
         }
         // Outside the lock: a picker's Drop is the policy's code.
@@ -386,7 +433,7 @@ impl ClientConn for ChildConn {
     ) -> Result<SubConn, NewSubConnError> {
         self.unless_closed(|parent, owned| {
             let sub_conn = parent.new_sub_conn(addresses, options)?;
-            owned.sub_conns.insert(sub_conn.clone());
+            owned.adopt(&sub_conn);
             Ok(sub_conn)
         })
         .unwrap_or(Err(NewSubConnError::Closed))
@@ -395,9 +442,9 @@ impl ClientConn for ChildConn {
     fn remove_sub_conn(&self, sub_conn: &SubConn) {
         self.unless_closed(|parent, owned| {
             // Somebody else's SubConn is not this child's to remove.
-            if let Some(sub_conn) = owned.sub_conns.take(sub_conn) {
-                parent.remove_sub_conn(&sub_conn);
-                owned.leaving.insert(sub_conn);
+            if owned.sub_conns.remove(sub_conn).is_some() {
+                owned.leaving.insert(sub_conn.clone());
+                parent.remove_sub_conn(sub_conn);
             }
         });
     }
@@ -417,6 +464,11 @@ impl ClientConn for ChildConn {
         });
         // Outside the lock: a picker's Drop is the policy's code.
         drop(replaced);
+        // From another thread, nothing else would make the composite take the output. The flag is
+        // looked at after the output is in place, so one of the two sees the other.
+        if !self.running.load(Ordering::SeqCst) {
+            self.unless_closed(|parent, _| parent.wake());
+        }
     }
 
     fn target(&self) -> &str {
@@ -500,7 +552,7 @@ impl ClientConn for ChildConn {
     ) -> Result<SubConn, NewSubConnError> {
         self.unless_closed(|parent, owned| {
             let sub_conn = parent.new_lookaside(target, credentials, dialer)?;
-            owned.sub_conns.insert(sub_conn.clone());
+            owned.adopt(&sub_conn);
             Ok(sub_conn)
         })
         .unwrap_or(Err(NewSubConnError::Closed))
@@ -510,12 +562,17 @@ impl ClientConn for ChildConn {
 // === impl Owned ===
 
 impl Owned {
+    fn adopt(&mut self, sub_conn: &SubConn) {
+        self.sub_conns.insert(sub_conn.clone(), self.made);
+        self.made += 1;
+    }
+
     /// Whether the child owns `sub_conn`, which is now in `state`; SHUTDOWN ends that.
     fn hears_of(&mut self, sub_conn: &SubConn, state: ConnectivityState) -> bool {
         if state == ConnectivityState::Shutdown {
-            self.sub_conns.remove(sub_conn) | self.leaving.remove(sub_conn)
+            self.sub_conns.remove(sub_conn).is_some() | self.leaving.remove(sub_conn)
         } else {
-            self.sub_conns.contains(sub_conn) || self.leaving.contains(sub_conn)
+            self.sub_conns.contains_key(sub_conn) || self.leaving.contains(sub_conn)
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use balancer_api::{
-    Address, CallEvent, CallRequest, Dialer, Status, Timestamp, TransportCredentials,
+    Address, CallEvent, CallRequest, ChildConfig, Dialer, Status, Timestamp, TransportCredentials,
 };
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -21,6 +21,15 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
 pub trait Env: Send + Sync + 'static {
     /// An established connection.
     type Connection: Connection;
+
+    /// What calls need of a service config; the core hands it through beside the picker.
+    type RpcConfig: Send + Sync + 'static;
+
+    /// Parses and validates a service config that came from the resolver.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the status of RPCs and for logs.
+    fn parse_config(&self, json: &str) -> Result<ParsedConfig<Self::RpcConfig>, String>;
 
     /// The time since this environment was made, on a clock that only goes forward.
     fn now(&self) -> Timestamp;
@@ -40,6 +49,16 @@ pub trait Env: Send + Sync + 'static {
         &self,
         request: ConnectRequest,
     ) -> BoxFuture<Result<Connected<Self::Connection>, Status>>;
+}
+
+/// A service config as the core uses it.
+pub struct ParsedConfig<R> {
+    /// Which policy, with which configuration.
+    pub policy: ChildConfig,
+    /// What calls need of it.
+    pub rpc: Arc<R>,
+    /// Its JSON, to recognise the same config again and for snapshots.
+    pub json: Arc<str>,
 }
 
 /// What to connect to.
@@ -99,6 +118,9 @@ pub trait Connection: Send + Sync + 'static {
 
     /// How many streams are open; for snapshots.
     fn streams(&self) -> usize;
+
+    /// Ends when the connection has ended, after [`close`](Self::close) or otherwise.
+    fn drained(&self) -> BoxFuture<()>;
 }
 
 /// A running call of a policy. Dropping `events` cancels it.
@@ -119,12 +141,36 @@ pub trait CallSender: Send {
     fn close_send(&mut self);
 }
 
+// === impl ParsedConfig ===
+
+impl<R> Clone for ParsedConfig<R> {
+    fn clone(&self) -> Self {
+        Self {
+            policy: self.policy.clone(),
+            rpc: self.rpc.clone(),
+            json: self.json.clone(),
+        }
+    }
+}
+
+impl<R> fmt::Debug for ParsedConfig<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParsedConfig")
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
 // === impl ConnectRequest ===
 
 impl ConnectRequest {
     /// A connection to a backend at `address`.
     pub fn new(address: Address) -> Self {
-        Self { address, lookaside: None, min_keepalive: None }
+        Self {
+            address,
+            lookaside: None,
+            min_keepalive: None,
+        }
     }
 }
 
@@ -167,6 +213,9 @@ impl fmt::Debug for PolicyCall {
 impl Lost {
     /// A loss with `status`.
     pub fn new(status: Status) -> Self {
-        Self { status, too_many_pings: false }
+        Self {
+            status,
+            too_many_pings: false,
+        }
     }
 }

@@ -1,5 +1,57 @@
 //! The gRPC channel without a runtime: pick loop, waiting RPCs and SubConn state machines.
+//!
+//! [`Core`] is a channel that knows no socket, no clock and no executor: what it wants of the world
+//! goes through one [`Env`](env::Env). `balancer-channel` gives it tokio and `h2`; a simulation
+//! gives it virtual time.
+//!
+//! | module | idea |
+//! |---|---|
+//! | `machine` | one SubConn: addresses, attempts, back-off, losses; pure |
+//! | `actor` | the balancer's task: one FIFO in, callbacks and pickers out |
+//! | `picker_cell` | the current picker, and the RPCs that wait for the next |
+//! | `rpc` | one pick: load, pick, take the connection |
+//! | [`env`] | the seam |
+//! | `resolver` | where endpoints come from |
+//! | `watch`, `snapshot` | how the channel is seen from outside |
 
 #![forbid(unsafe_code)]
 
+mod actor;
+mod backoff;
+mod conn;
+mod core;
 pub mod env;
+mod machine;
+mod picker_cell;
+mod queue;
+mod resolver;
+mod rpc;
+mod settings;
+mod shared;
+mod snapshot;
+mod sub_conn;
+mod sync;
+mod watch;
+
+pub use self::{
+    backoff::Backoff,
+    core::Core,
+    env::{BoxFuture, Env},
+    picker_cell::{NextPicker, Published, QueueFull},
+    resolver::{ManualResolver, Resolution, Resolver},
+    rpc::{Attempt, PickOutcome},
+    settings::Settings,
+    snapshot::{Snapshot, SubConnSnapshot},
+    watch::ConnectivityStates,
+};
+
+/// What a panic said.
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "(no message)".to_owned()
+    }
+}

@@ -1,0 +1,58 @@
+//! The end of a channel: SHUTDOWN, resolver, pickers, policy, SubConns, in this order.
+
+use balancer_api::{Code, ConnectivityState, Status};
+use futures_util::future::{Either, select};
+
+use super::Actor;
+use crate::{
+    env::{Connection, Env},
+    queue::CloseMode,
+    sync::Arc,
+};
+
+impl<E: Env> Actor<E> {
+    pub(super) fn is_closed(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Ends everything. What was queued is dropped; nothing is accepted any more.
+    pub(super) async fn finish(mut self) {
+        let status = Status::new(Code::Cancelled, "the channel is closing");
+        tracing::debug!(target_name = %self.shared.settings.target, "closing");
+        self.shared.watch.set(ConnectivityState::Shutdown);
+        self.stop_resolver();
+        let before = self.shared.cell.close(status.clone());
+        self.retired.extend(before);
+        let connections = self.connections();
+        self.close_policies();
+        self.timers.clear();
+        self.deliveries.clear();
+        // Cells hold the queue and the queue holds what happened to them: cut the ring.
+        self.shared.queue.close();
+        match self.closing {
+            Some(CloseMode::Now) => {
+                connections
+                    .iter()
+                    .for_each(|connection| connection.abort(status.clone()));
+            }
+            Some(CloseMode::Graceful(Some(limit))) => {
+                let at = self.shared.env.now() + limit;
+                let drained = Box::pin(drained(&connections));
+                if let Either::Right(_) = select(drained, self.shared.env.sleep_until(at)).await {
+                    connections
+                        .iter()
+                        .for_each(|connection| connection.abort(status.clone()));
+                }
+            }
+            Some(CloseMode::Graceful(None)) | None => {}
+        }
+        self.retired
+            .retain(|published| Arc::strong_count(published) > 1);
+    }
+}
+
+async fn drained<C: Connection>(connections: &[Arc<C>]) {
+    for connection in connections {
+        connection.drained().await;
+    }
+}

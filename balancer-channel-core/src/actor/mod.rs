@@ -1,0 +1,262 @@
+//! The balancer's task: one FIFO in, callbacks and pickers out.
+
+mod calls;
+mod close;
+mod policy;
+mod resolve;
+mod sub_conns;
+mod timers;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::poll_fn,
+    task::Poll,
+};
+
+use balancer_api::{CallId, ConnectivityState, Picker, ResolveError, ResolvedAddrs};
+
+use self::{
+    calls::Call,
+    policy::{Instance, Rebuild},
+    resolve::Driver,
+    sub_conns::{Delivery, SubEntry},
+    timers::{TimerKey, Timers},
+};
+use crate::{
+    env::{Env, ParsedConfig},
+    picker_cell::Published,
+    queue::{CloseMode, Item},
+    shared::Shared,
+    sync::Arc,
+};
+
+/// How many events are handled before the policy may settle and the executor gets its thread back.
+const BURST: usize = 128;
+
+pub(crate) struct Actor<E: Env> {
+    shared: Arc<Shared<E>>,
+    timers: Timers,
+
+    sub_conns: BTreeMap<u64, SubEntry<E::Connection>>,
+    /// State changes on their way to the policy, in order.
+    deliveries: VecDeque<Delivery>,
+    /// Attempts that run and count, and those that wait for a permit.
+    connecting: usize,
+    dial_queue: VecDeque<(u64, crate::machine::AttemptId)>,
+
+    current: Option<Instance>,
+    pending: Option<Instance>,
+    next_instance: u64,
+    rebuild: Rebuild,
+    /// Whether something happened since the last settle.
+    unsettled: bool,
+
+    config: Option<ParsedConfig<E::RpcConfig>>,
+    /// The last list or error that was, or would have been, given to a policy.
+    resolved: Option<Result<ResolvedAddrs, ResolveError>>,
+    driver: Option<Driver>,
+
+    calls: BTreeMap<CallId, Call>,
+
+    warm_up: WarmUp,
+    /// Replaced publications that somebody may still hold. Dropping the last reference to a picker
+    /// of 100,000 SubConns is work for this task, never for an RPC's.
+    retired: Vec<Arc<Published<E::RpcConfig>>>,
+    closing: Option<CloseMode>,
+}
+
+/// The first READY picker may be held for a while.
+enum WarmUp {
+    /// Not asked for, or over.
+    Off,
+    /// Waiting for the first READY picker.
+    Armed(std::time::Duration),
+    /// Holding it.
+    Holding(Arc<dyn Picker>),
+}
+
+// === impl Actor ===
+
+impl<E: Env> Actor<E> {
+    pub(crate) fn new(shared: Arc<Shared<E>>) -> Self {
+        let warm_up = shared.settings.warm_up.map_or(WarmUp::Off, WarmUp::Armed);
+        Self {
+            timers: Timers::new(),
+            sub_conns: BTreeMap::new(),
+            deliveries: VecDeque::new(),
+            connecting: 0,
+            dial_queue: VecDeque::new(),
+            current: None,
+            pending: None,
+            next_instance: 1,
+            rebuild: Rebuild::default(),
+            unsettled: false,
+            config: None,
+            resolved: None,
+            driver: None,
+            calls: BTreeMap::new(),
+            warm_up,
+            retired: Vec::new(),
+            closing: None,
+            shared,
+        }
+    }
+
+    /// Handles everything that happens to the channel, until it is closed.
+    pub(crate) async fn run(mut self) {
+        loop {
+            poll_fn(|cx| {
+                let due = self.timers.poll_due(&*self.shared.env, cx);
+                if self.shared.queue.poll_ready(cx).is_ready() || due {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+            let busy = self.burst();
+            if self.is_closed() {
+                break;
+            }
+            if busy {
+                yield_now().await;
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Handles a run of events and settles. Answers whether there may be more.
+    fn burst(&mut self) -> bool {
+        let mut busy = true;
+        for _ in 0..BURST {
+            if let Some(delivery) = self.deliveries.pop_front() {
+                self.deliver(delivery);
+            } else if let Some(key) = self.timers.pop_due(self.shared.env.now()) {
+                self.fire(key);
+            } else if let Some(item) = self.shared.queue.pop() {
+                self.handle(item);
+            } else {
+                busy = false;
+                break;
+            }
+        }
+        self.settle();
+        // A settle of the policy may have caused deliveries; they are the next burst's.
+        self.retired
+            .retain(|published| Arc::strong_count(published) > 1);
+        busy || !self.deliveries.is_empty()
+    }
+
+    /// Handles one item. Never calls the policy for what the policy itself asked: that would
+    /// re-enter it.
+    fn handle(&mut self, item: Item<E::Connection>) {
+        match item {
+            Item::NewSubConn(sub_conn, cell) => self.new_sub_conn(sub_conn, cell),
+            Item::RemoveSubConn(id) => self.remove_sub_conn(id),
+            Item::ConnectSubConn(id) => self.drive(id, |machine, now, random, out| {
+                machine.connect(now, random, out);
+            }),
+            Item::UpdateAddresses(id, addresses) => self.update_addresses(id, addresses),
+            Item::ResolveNow { instance } => self.resolve_now_from(instance),
+            Item::SetTimer { instance, id, at } => {
+                self.timers.arm(TimerKey::Policy { id, instance }, at);
+            }
+            Item::CancelTimer(id) => self.timers.cancel_policy(id),
+            Item::Wake => self.unsettled = true,
+            Item::StartCall {
+                instance,
+                id,
+                sub_conn,
+                request,
+            } => {
+                self.start_call(instance, id, &sub_conn, *request);
+            }
+            Item::SendCallMessage(id, message) => self.send_call_message(id, message),
+            Item::CloseCallSend(id) => self.close_call_send(id),
+            Item::CancelCall(id) => self.cancel_call(id),
+
+            Item::Dialled(id, attempt, result) => self.dialled(id, attempt, result),
+            Item::Lost(id, attempt, lost) => self.lost(id, attempt, lost),
+            Item::Proven(id) => {
+                if let Some(entry) = self.sub_conns.get_mut(&id) {
+                    entry.machine.earned();
+                }
+            }
+            Item::CallEvent(id, event, permit) => self.call_event(id, event, permit),
+            Item::Resolved(result, verdict) => {
+                // Nobody listens any more when the channel went idle in between.
+                if !verdict.is_canceled() {
+                    let answer = self.handle_resolution(result);
+                    let _ = verdict.send(answer);
+                }
+            }
+            Item::PickerPanicked {
+                generation,
+                message,
+            } => {
+                self.picker_panicked(generation, &message);
+            }
+
+            Item::ExitIdle => self.exit_idle(),
+            Item::EnterIdle => self.enter_idle(),
+            Item::ResetBackoff => self.reset_backoff(),
+            Item::Close(mode) => self.closing = Some(mode),
+        }
+    }
+
+    /// An RPC or the application wants connections.
+    fn exit_idle(&mut self) {
+        if self.shared.idle.swap(false, crate::sync::Ordering::SeqCst) {
+            tracing::debug!(target_name = %self.shared.settings.target, "leaving idle");
+            self.shared.watch.set(ConnectivityState::Connecting);
+            self.warm_up = self
+                .shared
+                .settings
+                .warm_up
+                .map_or(WarmUp::Off, WarmUp::Armed);
+            self.start_resolver();
+        } else {
+            self.exit_idle_policy();
+        }
+    }
+
+    /// Gives up connections, policy and resolver until somebody wants them again.
+    fn enter_idle(&mut self) {
+        if self.shared.idle.swap(true, crate::sync::Ordering::SeqCst) {
+            return;
+        }
+        tracing::debug!(target_name = %self.shared.settings.target, "going idle");
+        self.stop_resolver();
+        self.resolved = None;
+        let before = self.shared.cell.clear();
+        self.retired.extend(before);
+        self.close_policies();
+        self.shared.watch.set(ConnectivityState::Idle);
+    }
+
+    fn reset_backoff(&mut self) {
+        let ids: Vec<u64> = self.sub_conns.keys().copied().collect();
+        for id in ids {
+            self.drive(id, |machine, now, random, out| {
+                machine.reset_backoff(now, random, out)
+            });
+        }
+        if let Some(driver) = &self.driver {
+            driver.reset_backoff();
+        }
+        self.rebuild_now();
+    }
+}
+
+/// Lets the executor run something else.
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

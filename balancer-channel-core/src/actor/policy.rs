@@ -1,0 +1,529 @@
+//! The policy at work, the one that is to follow it, and what happens when one panics.
+//!
+//! A switch is graceful: the new policy is built beside the old one, which serves on until the new
+//! one has something better to say than CONNECTING, or until the old one is not READY anyway.
+
+use std::time::Duration;
+
+use balancer_api::{
+    BuildOptions, CallEvent, CallId, Child, ChildConfig, ChildEvent, Code,
+    ConnectivityState as State, FailingPicker, Handled, PickError, Picker, QueuePicker,
+    ResolveError, ResolvedAddrs, Status, SubConnState, TimerId, Timestamp,
+};
+
+use super::{Actor, TimerKey, WarmUp, sub_conns::Delivery};
+use crate::{
+    conn::RootConn,
+    env::Env,
+    picker_cell::Published,
+    queue::Verdict,
+    sync::{Arc, AtomicBool, AtomicU32, Ordering, lock},
+};
+
+/// A policy that was built.
+pub(super) struct Instance {
+    pub(super) id: u64,
+    name: Arc<str>,
+    /// `None` once it has panicked: a stand-in that fails RPCs until the policy is built again.
+    child: Option<Child>,
+    closed: Arc<AtomicBool>,
+    /// What it last reported; CONNECTING before it has reported anything.
+    state: State,
+    picker: Arc<dyn Picker>,
+    /// States that were passed on the way, for those who watch.
+    passed: Vec<State>,
+    /// Whether `state` and `picker` are still to be published.
+    unpublished: bool,
+}
+
+/// When a policy that panicked may be built again.
+#[derive(Default)]
+pub(super) struct Rebuild {
+    panics: u32,
+    last: Option<Timestamp>,
+    pending: bool,
+}
+
+/// Which of the two policies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Current,
+    Pending,
+}
+
+/// So long without a panic, and the next one starts with the shortest wait again.
+const CALM: Duration = Duration::from_secs(10);
+
+/// A picker that panicked so often is not asked any more.
+const MAX_PICKER_PANICS: u32 = 3;
+
+impl<E: Env> Actor<E> {
+    /// The policy that resolver results go to.
+    pub(super) fn newest(&self) -> Option<&Instance> {
+        self.pending.as_ref().or(self.current.as_ref())
+    }
+
+    fn newest_role(&self) -> Option<Role> {
+        match (&self.pending, &self.current) {
+            (Some(_), _) => Some(Role::Pending),
+            (None, Some(_)) => Some(Role::Current),
+            (None, None) => None,
+        }
+    }
+
+    fn instance(&mut self, role: Role) -> Option<&mut Instance> {
+        match role {
+            Role::Current => self.current.as_mut(),
+            Role::Pending => self.pending.as_mut(),
+        }
+    }
+
+    fn chosen(&self) -> Option<ChildConfig> {
+        let fixed = self.shared.settings.fixed_policy.as_ref();
+        fixed
+            .or(self.config.as_ref().map(|config| &config.policy))
+            .cloned()
+    }
+
+    /// Sees to it that the newest policy is the one that the config names.
+    pub(super) fn choose_policy(&mut self) {
+        let Some(chosen) = self.chosen() else { return };
+        let name = chosen.name();
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| *current.name == *name)
+        {
+            // Back to the one that still serves: the one that was to follow it is given up.
+            if let Some(pending) = self.pending.take() {
+                self.close_instance(pending);
+            }
+        } else if self
+            .pending
+            .as_ref()
+            .is_none_or(|pending| *pending.name != *name)
+        {
+            if let Some(pending) = self.pending.take() {
+                self.close_instance(pending);
+            }
+            self.rebuild = Rebuild::default();
+            self.timers.disarm(TimerKey::Rebuild);
+            let role = if self.current.is_none() {
+                Role::Current
+            } else {
+                Role::Pending
+            };
+            if let Some(current) = &self.current {
+                tracing::debug!(from = %current.name, to = name, "policy switch begins");
+            }
+            self.build(role, &chosen);
+        }
+        if let Some(Instance {
+            child: Some(child), ..
+        }) = self.newest_role().and_then(|role| self.instance(role))
+        {
+            child.set_config(chosen.config().cloned());
+        }
+        self.note_policies();
+    }
+
+    /// Builds the policy and puts it in place.
+    fn build(&mut self, role: Role, chosen: &ChildConfig) {
+        let id = self.next_instance;
+        self.next_instance += 1;
+        let closed = Arc::new(AtomicBool::new(false));
+        let conn = Arc::new(RootConn::new(self.shared.clone(), id, closed.clone()));
+        let settings = &self.shared.settings;
+        let options = BuildOptions::new(settings.target.clone())
+            .with_authority(settings.authority.clone())
+            .with_dial_creds(settings.dial_creds.clone())
+            .with_dialer(settings.dialer.clone());
+        let queue = self.shared.queue.clone();
+        let (built, staged) = queue.during_callback(|| Child::build(conn, chosen, &options));
+        let instance = Instance {
+            id,
+            name: chosen.name().into(),
+            child: None,
+            closed,
+            state: State::Connecting,
+            picker: Arc::new(QueuePicker),
+            passed: Vec::new(),
+            unpublished: false,
+        };
+        match role {
+            Role::Current => self.current = Some(instance),
+            Role::Pending => self.pending = Some(instance),
+        }
+        self.unsettled = true;
+        for item in staged {
+            self.handle(item);
+        }
+        match built {
+            Ok(child) => {
+                if let Some(instance) = self.instance(role) {
+                    instance.child = Some(child);
+                }
+            }
+            Err(panic) => self.panicked(role, &crate::panic_message(&*panic)),
+        }
+    }
+
+    /// Runs a callback of a policy, then what it asked for. `None` when there is no such policy, or
+    /// it panicked.
+    fn callback<R>(&mut self, role: Role, callback: impl FnOnce(&mut Child) -> R) -> Option<R> {
+        let queue = self.shared.queue.clone();
+        let child = self.instance(role)?.child.as_mut()?;
+        let (result, staged) = queue.during_callback(|| callback(child));
+        for item in staged {
+            self.handle(item);
+        }
+        match result {
+            Ok(answer) => {
+                self.unsettled = true;
+                Some(answer)
+            }
+            Err(panic) => {
+                self.panicked(role, &crate::panic_message(&*panic));
+                None
+            }
+        }
+    }
+
+    /// Gives an event to the policy that it belongs to.
+    fn offer(&mut self, event: &dyn Fn(&mut Child) -> Handled) {
+        for role in [Role::Current, Role::Pending] {
+            if self
+                .callback(role, event)
+                .is_some_and(|handled| handled.is_mine())
+            {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn deliver(&mut self, delivery: Delivery) {
+        let Delivery {
+            sub_conn,
+            state,
+            error,
+            address,
+        } = delivery;
+        let mut told = SubConnState::new(state);
+        if let Some(error) = &error {
+            told = told.with_error(error);
+        }
+        if let Some(address) = &address {
+            told = told.with_address(address);
+        }
+        self.offer(&|child| child.handle(ChildEvent::SubConnState(&sub_conn, &told)));
+    }
+
+    pub(super) fn policy_timer(&mut self, id: TimerId, _: u64) {
+        self.offer(&|child| child.handle(ChildEvent::Timer(id)));
+    }
+
+    pub(super) fn policy_call_event(&mut self, id: CallId, event: &CallEvent, _: u64) {
+        self.offer(&|child| child.handle(ChildEvent::Call(id, event)));
+    }
+
+    pub(super) fn exit_idle_policy(&mut self) {
+        if let Some(role) = self.newest_role() {
+            self.callback(role, Child::exit_idle);
+        }
+    }
+
+    /// Gives a resolver result to the newest policy.
+    pub(super) fn deliver_resolved(
+        &mut self,
+        resolved: Result<ResolvedAddrs, ResolveError>,
+    ) -> Verdict {
+        let failed = resolved.is_err();
+        let Some(role) = self.newest_role() else {
+            return Verdict::Accepted;
+        };
+        let handled = self.callback(role, |child| child.handle(ChildEvent::Resolved(resolved)));
+        match handled {
+            Some(Handled::Rejected(rejected)) => Verdict::Rejected(rejected.reason().into()),
+            _ if failed => Verdict::Rejected("the resolver failed".into()),
+            _ => Verdict::Accepted,
+        }
+    }
+
+    /// Lets the policies settle and publishes what they have to say.
+    pub(super) fn settle(&mut self) {
+        if std::mem::take(&mut self.unsettled) {
+            for role in [Role::Current, Role::Pending] {
+                self.callback(role, |child| drop(child.handle(ChildEvent::Settle)));
+                self.collect(role);
+            }
+            self.unsettled = false;
+        }
+        self.switch();
+        if let Some(current) = &mut self.current {
+            let passed = std::mem::take(&mut current.passed);
+            if std::mem::take(&mut current.unpublished) {
+                let (state, picker) = (current.state, current.picker.clone());
+                self.publish(&passed, state, picker);
+            }
+        }
+        if matches!(self.warm_up, WarmUp::Holding(_)) && !self.someone_connects_first() {
+            self.end_warm_up();
+        }
+    }
+
+    /// Takes over what a policy has published.
+    fn collect(&mut self, role: Role) {
+        let Some(instance) = self.instance(role) else {
+            return;
+        };
+        let Some(child) = &mut instance.child else {
+            return;
+        };
+        let passed = child.transitions();
+        if let Some((state, picker)) = child.take_output() {
+            let replaced = std::mem::replace(&mut instance.picker, picker);
+            instance.passed.extend(passed);
+            instance.state = state;
+            instance.unpublished = true;
+            // A picker's Drop is the policy's code.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(replaced)));
+        }
+    }
+
+    /// Puts the pending policy in the current one's place when it is time.
+    fn switch(&mut self) {
+        let (Some(current), Some(pending)) = (&self.current, &self.pending) else {
+            return;
+        };
+        // A pending policy that has panicked is being rebuilt; the current one serves on.
+        if pending.child.is_none()
+            || (pending.state == State::Connecting && current.state == State::Ready)
+        {
+            return;
+        }
+        let Some(mut next) = self.pending.take() else {
+            return;
+        };
+        tracing::debug!(to = %next.name, state = %next.state, "policy switch");
+        next.unpublished = false;
+        let passed = std::mem::take(&mut next.passed);
+        let (state, picker) = (next.state, next.picker.clone());
+        let old = self.current.replace(next);
+        // Published before the old policy is closed, so that no RPC meets a gap.
+        self.publish(&passed, state, picker);
+        if let Some(old) = old {
+            self.close_instance(old);
+        }
+        self.note_policies();
+    }
+
+    pub(super) fn publish(&mut self, passed: &[State], state: State, picker: Arc<dyn Picker>) {
+        if state == State::Ready {
+            if let WarmUp::Armed(wait) = self.warm_up {
+                if self.someone_connects_first() {
+                    self.timers
+                        .arm(TimerKey::WarmUp, self.shared.env.now() + wait);
+                    self.warm_up = WarmUp::Holding(picker);
+                    return;
+                }
+                self.warm_up = WarmUp::Off;
+            } else if let WarmUp::Holding(held) = &mut self.warm_up {
+                *held = picker;
+                return;
+            }
+        } else if matches!(self.warm_up, WarmUp::Holding(_)) {
+            self.warm_up = WarmUp::Off;
+            self.timers.disarm(TimerKey::WarmUp);
+        }
+        let policy = self
+            .current
+            .as_ref()
+            .map_or_else(|| "none".into(), |it| it.name.clone());
+        let config = self
+            .config
+            .as_ref()
+            .unwrap_or(&self.shared.settings.default_config);
+        let published = Published {
+            generation: 0,
+            state,
+            picker,
+            policy,
+            config: config.rpc.clone(),
+            panics: AtomicU32::new(0),
+            kicked: AtomicBool::new(false),
+        };
+        // The picker first: who is woken by READY must not meet the old one.
+        let before = self.shared.cell.publish(published);
+        self.retired.extend(before);
+        for passed in passed {
+            self.shared.watch.set(*passed);
+        }
+        if self.shared.watch.set(state) {
+            tracing::debug!(%state, "channel state");
+        }
+    }
+
+    /// Publishes the picker that was held.
+    pub(super) fn end_warm_up(&mut self) {
+        self.timers.disarm(TimerKey::WarmUp);
+        if let WarmUp::Holding(picker) = std::mem::replace(&mut self.warm_up, WarmUp::Off) {
+            self.publish(&[], State::Ready, picker);
+        }
+    }
+
+    /// There is no usable service config and so no policy: RPCs fail with the reason, those that
+    /// wait for ready too.
+    pub(super) fn publish_without_policy(&mut self, message: &str) {
+        let error = PickError::drop(Status::unavailable(message));
+        self.publish(
+            &[],
+            State::TransientFailure,
+            Arc::new(FailingPicker::new(error)),
+        );
+    }
+
+    pub(super) fn close_policies(&mut self) {
+        self.rebuild = Rebuild::default();
+        self.timers.disarm(TimerKey::Rebuild);
+        self.timers.disarm(TimerKey::WarmUp);
+        self.warm_up = WarmUp::Off;
+        for instance in [self.pending.take(), self.current.take()]
+            .into_iter()
+            .flatten()
+        {
+            self.close_instance(instance);
+        }
+        self.note_policies();
+    }
+
+    /// Closes a policy and takes back what it had.
+    fn close_instance(&mut self, instance: Instance) {
+        instance.closed.store(true, Ordering::Relaxed);
+        if let Some(mut child) = instance.child {
+            let queue = self.shared.queue.clone();
+            // What it asks while it closes is ignored by its ClientConn; what its Child gives back
+            // counts even if it panics.
+            let (_, staged) = queue.during_callback(|| {
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| child.close()));
+            });
+            for item in staged {
+                self.handle(item);
+            }
+        }
+        self.reclaim(instance.id);
+    }
+
+    /// Removes what an instance left behind, by trust or not.
+    fn reclaim(&mut self, instance: u64) {
+        let left: Vec<u64> = lock(&self.shared.sub_conns)
+            .iter()
+            .filter(|(_, cell)| cell.instance == instance)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in left {
+            self.remove_sub_conn(id);
+        }
+        self.cancel_calls_of(instance);
+    }
+
+    /// A callback of the policy panicked: its RPCs fail, it is dropped and built again later.
+    fn panicked(&mut self, role: Role, message: &str) {
+        let now = self.shared.env.now();
+        let Some(instance) = self.instance(role) else {
+            return;
+        };
+        let (id, name) = (instance.id, instance.name.clone());
+        let child = instance.child.take();
+        instance.closed.store(true, Ordering::Relaxed);
+        tracing::error!(policy = %name, message, "the LB policy panicked");
+        if let Some(child) = child {
+            let (_, staged) = self
+                .shared
+                .queue
+                .clone()
+                .during_callback(|| child.discard());
+            for item in staged {
+                self.handle(item);
+            }
+        }
+        self.reclaim(id);
+        if role == Role::Current {
+            let text = format!("LB policy \"{name}\" panicked: {message}");
+            let error = PickError::drop(Status::new(Code::Internal, text));
+            let picker: Arc<dyn Picker> = Arc::new(FailingPicker::new(error));
+            if let Some(current) = &mut self.current {
+                current.state = State::TransientFailure;
+                current.picker = picker.clone();
+                current.unpublished = false;
+            }
+            self.publish(&[], State::TransientFailure, picker);
+        }
+        if self.rebuild.last.is_some_and(|last| now - last >= CALM) {
+            self.rebuild.panics = 0;
+        }
+        let wait = self
+            .shared
+            .settings
+            .backoff
+            .jittered(self.rebuild.panics, self.shared.env.random());
+        self.rebuild.panics = self.rebuild.panics.saturating_add(1);
+        self.rebuild.last = Some(now);
+        self.rebuild.pending = true;
+        self.timers.arm(TimerKey::Rebuild, now + wait);
+    }
+
+    /// Builds a policy that panicked again and gives it the last resolver result.
+    pub(super) fn rebuild_now(&mut self) {
+        if !std::mem::take(&mut self.rebuild.pending) {
+            return;
+        }
+        self.timers.disarm(TimerKey::Rebuild);
+        let role = match (&self.pending, &self.current) {
+            (Some(pending), _) if pending.child.is_none() => Role::Pending,
+            (_, Some(current)) if current.child.is_none() => Role::Current,
+            _ => return,
+        };
+        let Some(chosen) = self.chosen() else { return };
+        match role {
+            Role::Current => {
+                // The stand-in's picker stays published until the new instance has one.
+                self.current = None;
+                self.build(Role::Current, &chosen);
+            }
+            Role::Pending => {
+                self.pending = None;
+                self.build(Role::Pending, &chosen);
+            }
+        }
+        if let (true, Some(resolved)) = (self.newest_role() == Some(role), self.resolved.clone()) {
+            self.deliver_resolved(resolved);
+        }
+        self.unsettled = true;
+    }
+
+    /// A picker panicked during picks: after the third time nobody asks it again.
+    pub(super) fn picker_panicked(&mut self, generation: u64, message: &str) {
+        let guard = self.shared.cell.load();
+        let Some(published) = guard.as_ref().filter(|it| it.generation == generation) else {
+            return;
+        };
+        if published.panics.load(Ordering::Relaxed) < MAX_PICKER_PANICS {
+            return;
+        }
+        let text = format!(
+            "picker of LB policy \"{}\" panicked: {message}",
+            published.policy
+        );
+        let state = published.state;
+        drop(guard);
+        tracing::error!("{text}");
+        let error = PickError::drop(Status::new(Code::Internal, text));
+        self.publish(&[], state, Arc::new(FailingPicker::new(error)));
+    }
+
+    fn note_policies(&self) {
+        let mut info = lock(&self.shared.policy);
+        info.current = self.current.as_ref().map(|instance| instance.name.clone());
+        info.pending = self.pending.as_ref().map(|instance| instance.name.clone());
+    }
+}

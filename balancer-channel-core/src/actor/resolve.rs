@@ -1,0 +1,223 @@
+//! Asking the resolver, and what its answers do.
+
+use std::{panic::AssertUnwindSafe, pin::pin, time::Duration};
+
+use balancer_api::{ResolveError, ResolvedAddrs};
+use futures_channel::oneshot;
+use futures_util::{
+    FutureExt,
+    future::{AbortHandle, Abortable, Either, poll_fn, select},
+    task::AtomicWaker,
+};
+
+use super::Actor;
+use crate::{
+    env::Env,
+    queue::{Item, Verdict},
+    resolver::{Resolution, Resolver, resolve_contained},
+    shared::Shared,
+    sync::{Arc, AtomicBool, Ordering, lock},
+};
+
+/// The task that asks the resolver, seen from the balancer's.
+pub(super) struct Driver {
+    abort: AbortHandle,
+    requests: Arc<Requests>,
+}
+
+/// What the driver is asked for.
+#[derive(Default)]
+struct Requests {
+    resolve: AtomicBool,
+    reset_backoff: AtomicBool,
+    waker: AtomicWaker,
+}
+
+// === impl Driver ===
+
+impl Driver {
+    pub(super) fn reset_backoff(&self) {
+        self.requests.reset_backoff.store(true, Ordering::SeqCst);
+        self.requests.waker.wake();
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.abort.abort();
+    }
+}
+
+/// Asks again and again: at once when the resolver says that something changed, on request but not
+/// before the floor, and with growing back-off after an error or a rejection.
+async fn ask<E: Env>(shared: Arc<Shared<E>>, requests: Arc<Requests>) {
+    let resolver: Arc<dyn Resolver> = shared.settings.resolver.clone();
+    let backoff = shared.settings.backoff.clone();
+    let mut failures = 0;
+    loop {
+        requests.resolve.store(false, Ordering::SeqCst);
+        let started = shared.env.now();
+        let result = resolve_contained(&*resolver).await;
+        let succeeded = result.is_ok();
+        let (answer, verdict) = oneshot::channel();
+        shared.queue.push(Item::Resolved(result, answer));
+        // No verdict: the channel is closing.
+        let Ok(verdict) = verdict.await else { return };
+        let changed = pin!(changed(&*resolver));
+        if succeeded && verdict == Verdict::Accepted {
+            failures = 0;
+            let floor = resolver.min_interval().unwrap_or(Duration::ZERO);
+            let earliest = shared.env.now() + floor;
+            let requested = pin!(async {
+                requests.wait(&requests.resolve).await;
+                shared.env.sleep_until(earliest).await;
+            });
+            select(changed, requested).await;
+        } else {
+            let wait = backoff.jittered(failures, shared.env.random());
+            failures = failures.saturating_add(1);
+            let over = pin!(async {
+                let reset = pin!(requests.wait(&requests.reset_backoff));
+                if let Either::Left(_) = select(reset, shared.env.sleep_until(started + wait)).await
+                {
+                    requests.reset_backoff.store(false, Ordering::SeqCst);
+                }
+            });
+            select(changed, over).await;
+        }
+    }
+}
+
+/// When the resolver has something new; never, if it panics over the question.
+async fn changed(resolver: &dyn Resolver) {
+    let asked = std::panic::catch_unwind(AssertUnwindSafe(|| resolver.changed()));
+    let ended = match asked {
+        Ok(future) => AssertUnwindSafe(future).catch_unwind().await,
+        Err(panic) => Err(panic),
+    };
+    if ended.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+// === impl Requests ===
+
+impl Requests {
+    async fn wait(&self, flag: &AtomicBool) {
+        poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            if flag.load(Ordering::SeqCst) {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
+        })
+        .await;
+    }
+}
+
+// === impl Actor: resolving ===
+
+impl<E: Env> Actor<E> {
+    pub(super) fn start_resolver(&mut self) {
+        let requests = Arc::new(Requests::default());
+        let (abort, registration) = AbortHandle::new_pair();
+        let asking = Abortable::new(ask(self.shared.clone(), requests.clone()), registration);
+        self.shared.env.spawn(Box::pin(asking.map(drop)));
+        self.driver = Some(Driver { abort, requests });
+    }
+
+    pub(super) fn stop_resolver(&mut self) {
+        self.driver = None;
+    }
+
+    /// A policy asked; only the newest is listened to.
+    pub(super) fn resolve_now_from(&mut self, instance: u64) {
+        if self.newest().is_some_and(|newest| newest.id == instance) {
+            self.request_resolution();
+        }
+    }
+
+    pub(super) fn request_resolution(&self) {
+        if let Some(driver) = &self.driver {
+            driver.requests.resolve.store(true, Ordering::SeqCst);
+            driver.requests.waker.wake();
+        }
+    }
+
+    pub(super) fn handle_resolution(
+        &mut self,
+        result: Result<Resolution, ResolveError>,
+    ) -> Verdict {
+        match result {
+            Err(error) => {
+                tracing::debug!(%error, "the resolver failed");
+                if self.config.is_none() {
+                    self.config = Some(self.shared.settings.default_config.clone());
+                }
+                self.give_policy(Err(error))
+            }
+            Ok(resolution) => self.handle_good(resolution),
+        }
+    }
+
+    fn handle_good(&mut self, resolution: Resolution) -> Verdict {
+        let max = self.shared.settings.max_endpoints;
+        if resolution.endpoints.len() > max {
+            let found = resolution.endpoints.len();
+            let error = format!("the resolver gave {found} endpoints; at most {max} are allowed");
+            tracing::warn!("{error}");
+            return self.handle_resolution(Err(ResolveError::new(error)));
+        }
+        let mut bad_config = None;
+        match resolution.service_config {
+            Some(json) if !self.shared.settings.ignore_resolver_config => {
+                let same = self
+                    .config
+                    .as_ref()
+                    .is_some_and(|config| *config.json == *json);
+                if !same {
+                    match self.shared.env.parse_config(&json) {
+                        Ok(config) => self.config = Some(config),
+                        Err(error) => bad_config = Some(error),
+                    }
+                }
+            }
+            _ => {}
+        }
+        if let Some(error) = &bad_config {
+            tracing::warn!(%error, "the resolver gave an invalid service config");
+            if self.config.is_none() {
+                let message = format!("invalid service config: {error}");
+                self.publish_without_policy(&message);
+                return Verdict::Rejected(message.into());
+            }
+        }
+        if self.config.is_none() {
+            self.config = Some(self.shared.settings.default_config.clone());
+        }
+        let mut resolved =
+            ResolvedAddrs::new(resolution.endpoints).with_attributes(resolution.attributes);
+        if let Some(note) = resolution.note {
+            resolved = resolved.with_note(note);
+        }
+        let verdict = self.give_policy(Ok(resolved));
+        match bad_config {
+            Some(error) => Verdict::Rejected(error.into()),
+            None => verdict,
+        }
+    }
+
+    /// Hands a result to the newest policy, which is switched first where the config says so.
+    fn give_policy(&mut self, resolved: Result<ResolvedAddrs, ResolveError>) -> Verdict {
+        self.resolved = Some(match (&resolved, self.resolved.take()) {
+            // An error does not replace a list that a rebuilt policy could use.
+            (Err(_), Some(Ok(list))) => Ok(list),
+            _ => resolved.clone(),
+        });
+        self.choose_policy();
+        let info = self.config.as_ref().map(|config| config.json.clone());
+        lock(&self.shared.policy).service_config = info;
+        self.deliver_resolved(resolved)
+    }
+}

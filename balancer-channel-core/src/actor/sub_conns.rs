@@ -1,0 +1,349 @@
+//! SubConns: the machines' actions carried out.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use balancer_api::{Address, ConnectivityState as State, Status, SubConn, Timestamp};
+use futures_util::future::{AbortHandle, Abortable};
+
+use super::{Actor, TimerKey};
+use crate::{
+    env::{ConnectRequest, Connected, Connection, Env, Lost},
+    machine::{Action, AttemptId, Machine},
+    queue::Item,
+    sub_conn::SubConnCell,
+    sync::{Arc, lock},
+};
+
+/// A SubConn as the balancer's task sees it.
+pub(super) struct SubEntry<C> {
+    sub_conn: SubConn,
+    cell: Arc<SubConnCell<C>>,
+    pub(super) machine: Machine,
+    dials: BTreeMap<AttemptId, Dial>,
+    /// The connection that made the machine READY.
+    connected: Option<(AttemptId, Arc<C>)>,
+    /// Grows when the peer says `too_many_pings`.
+    min_keepalive: Option<Duration>,
+    /// Whether it has been connected or has failed once.
+    pub(super) settled_once: bool,
+}
+
+/// An attempt: waiting for a permit, or running.
+struct Dial {
+    address: Address,
+    running: Option<AbortHandle>,
+    holds_permit: bool,
+}
+
+/// A state change on its way to the policy.
+pub(super) struct Delivery {
+    pub(super) sub_conn: SubConn,
+    pub(super) state: State,
+    pub(super) error: Option<Status>,
+    pub(super) address: Option<Address>,
+}
+
+/// An attempt that has run for so long no longer keeps others from starting, so that a black hole
+/// delays nobody.
+const PERMIT_EXPIRES: Duration = Duration::from_secs(1);
+
+impl<E: Env> Actor<E> {
+    pub(super) fn new_sub_conn(
+        &mut self,
+        sub_conn: SubConn,
+        cell: Arc<SubConnCell<E::Connection>>,
+    ) {
+        let machine = Machine::new(
+            lock(&cell.info).addresses.clone(),
+            cell.options.reconnect,
+            cell.options.attempt_delay,
+            self.shared.settings.backoff.clone(),
+            self.shared.settings.min_connect_timeout,
+        );
+        lock(&self.shared.sub_conns).insert(cell.id, cell.clone());
+        let entry = SubEntry {
+            sub_conn,
+            cell: cell.clone(),
+            machine,
+            dials: BTreeMap::new(),
+            connected: None,
+            min_keepalive: None,
+            settled_once: false,
+        };
+        self.sub_conns.insert(cell.id, entry);
+    }
+
+    pub(super) fn remove_sub_conn(&mut self, id: u64) {
+        self.drive(id, |machine, _, _, out| machine.remove(out));
+        self.sub_conns.remove(&id);
+        lock(&self.shared.sub_conns).remove(&id);
+    }
+
+    pub(super) fn update_addresses(&mut self, id: u64, addresses: Vec<Address>) {
+        let max = self.shared.settings.max_endpoints;
+        if addresses.len() > max {
+            tracing::warn!(
+                sub_conn = id,
+                max,
+                "a longer address list than allowed is ignored"
+            );
+            return;
+        }
+        self.drive(id, |machine, now, random, out| {
+            machine.update_addresses(addresses, now, random, out);
+        });
+        if let Some(entry) = self.sub_conns.get(&id) {
+            lock(&entry.cell.info).addresses = entry.machine.addresses().to_vec();
+        }
+    }
+
+    /// Lets something happen to a SubConn's machine and carries out what follows.
+    pub(super) fn drive(
+        &mut self,
+        id: u64,
+        happen: impl FnOnce(&mut Machine, Timestamp, u64, &mut Vec<Action>),
+    ) {
+        let Some(entry) = self.sub_conns.get_mut(&id) else {
+            return;
+        };
+        let (now, random) = (self.shared.env.now(), self.shared.env.random());
+        let mut actions = Vec::new();
+        happen(&mut entry.machine, now, random, &mut actions);
+        for action in actions {
+            self.carry_out(id, action);
+        }
+    }
+
+    fn carry_out(&mut self, id: u64, action: Action) {
+        let Some(entry) = self.sub_conns.get_mut(&id) else {
+            return;
+        };
+        match action {
+            Action::Dial(attempt, address) => {
+                entry.dials.insert(
+                    attempt,
+                    Dial {
+                        address,
+                        running: None,
+                        holds_permit: false,
+                    },
+                );
+                self.dial_queue.push_back((id, attempt));
+                self.start_dials();
+            }
+            Action::CancelDial(attempt) => self.end_dial(id, attempt),
+            Action::Adopt(attempt) => {
+                if let Some((connected, connection)) = &entry.connected {
+                    debug_assert_eq!(*connected, attempt, "the connection is stored before");
+                    entry.cell.adopt(connection.clone());
+                }
+            }
+            Action::Release => {
+                entry.cell.release();
+                if let Some((_, connection)) = entry.connected.take() {
+                    connection.close();
+                }
+            }
+            Action::Arm(timer, at) => self.timers.arm(TimerKey::SubConn(id, timer), at),
+            Action::Disarm(timer) => {
+                self.timers.disarm(TimerKey::SubConn(id, timer));
+            }
+            Action::Report {
+                state,
+                error,
+                address,
+            } => {
+                if let Some(error) = &error {
+                    tracing::debug!(sub_conn = id, %state, %error, "SubConn state");
+                } else {
+                    tracing::debug!(sub_conn = id, %state, "SubConn state");
+                }
+                entry.settled_once |= matches!(state, State::Ready | State::TransientFailure);
+                let mut info = lock(&entry.cell.info);
+                info.state = state;
+                info.connected.clone_from(&address);
+                if error.is_some() {
+                    info.last_error.clone_from(&error);
+                }
+                drop(info);
+                let sub_conn = entry.sub_conn.clone();
+                self.deliveries.push_back(Delivery {
+                    sub_conn,
+                    state,
+                    error,
+                    address,
+                });
+            }
+            Action::ResolveNow => {
+                if entry.cell.lookaside.is_none() {
+                    self.request_resolution();
+                }
+            }
+        }
+    }
+
+    /// Starts attempts that wait, as far as there are permits.
+    fn start_dials(&mut self) {
+        while self.connecting < self.shared.settings.max_connecting {
+            let Some((id, attempt)) = self.dial_queue.pop_front() else {
+                return;
+            };
+            let Some(entry) = self.sub_conns.get_mut(&id) else {
+                continue;
+            };
+            let Some(dial) = entry.dials.get_mut(&attempt) else {
+                continue;
+            };
+            let mut request = ConnectRequest::new(dial.address.clone());
+            request.lookaside.clone_from(&entry.cell.lookaside);
+            request.min_keepalive = entry.min_keepalive;
+            let (abort, registration) = AbortHandle::new_pair();
+            dial.running = Some(abort);
+            dial.holds_permit = true;
+            self.connecting += 1;
+            self.timers.arm(
+                TimerKey::DialPermit(id, attempt),
+                self.shared.env.now() + PERMIT_EXPIRES,
+            );
+            let shared = self.shared.clone();
+            self.shared.env.spawn(Box::pin(async move {
+                // The connector is an application's code where it gave one.
+                let connecting = async {
+                    let connect =
+                        std::panic::AssertUnwindSafe(async { shared.env.connect(request).await });
+                    futures_util::FutureExt::catch_unwind(connect).await
+                };
+                let Ok(connected) = Abortable::new(connecting, registration).await else {
+                    return;
+                };
+                let result = connected.unwrap_or_else(|panic| {
+                    let message = crate::panic_message(&*panic);
+                    Err(Status::unavailable(format!(
+                        "the connector panicked: {message}"
+                    )))
+                });
+                shared.queue.push(Item::Dialled(id, attempt, result));
+            }));
+        }
+    }
+
+    pub(super) fn release_permit(&mut self, id: u64, attempt: AttemptId) {
+        let entry = self.sub_conns.get_mut(&id);
+        if let Some(dial) = entry.and_then(|entry| entry.dials.get_mut(&attempt)) {
+            if std::mem::take(&mut dial.holds_permit) {
+                self.connecting -= 1;
+            }
+            self.start_dials();
+        }
+    }
+
+    /// Forgets an attempt, and ends it if it still runs.
+    fn end_dial(&mut self, id: u64, attempt: AttemptId) {
+        let entry = self.sub_conns.get_mut(&id);
+        let Some(dial) = entry.and_then(|entry| entry.dials.remove(&attempt)) else {
+            return;
+        };
+        if let Some(running) = dial.running {
+            running.abort();
+        }
+        self.timers.disarm(TimerKey::DialPermit(id, attempt));
+        if dial.holds_permit {
+            self.connecting -= 1;
+        }
+        self.start_dials();
+    }
+
+    pub(super) fn dialled(
+        &mut self,
+        id: u64,
+        attempt: AttemptId,
+        result: Result<Connected<E::Connection>, Status>,
+    ) {
+        self.end_dial(id, attempt);
+        match result {
+            Err(error) => self.drive(id, |machine, now, random, out| {
+                machine.attempt_failed(attempt, error, now, random, out);
+            }),
+            Ok(connected) => {
+                let Some(entry) = self.sub_conns.get_mut(&id) else {
+                    connected.connection.close();
+                    return;
+                };
+                let connection = Arc::new(connected.connection);
+                let mut actions = Vec::new();
+                if !entry
+                    .machine
+                    .connected(attempt, self.shared.env.now(), &mut actions)
+                {
+                    connection.close();
+                    return;
+                }
+                entry.connected = Some((attempt, connection));
+                let shared = self.shared.clone();
+                let lost = connected.lost;
+                self.shared.env.spawn(Box::pin(async move {
+                    let lost = lost.await;
+                    shared.queue.push(Item::Lost(id, attempt, lost));
+                }));
+                for action in actions {
+                    self.carry_out(id, action);
+                }
+            }
+        }
+    }
+
+    pub(super) fn lost(&mut self, id: u64, attempt: AttemptId, lost: Lost) {
+        let Some(entry) = self.sub_conns.get_mut(&id) else {
+            return;
+        };
+        if entry
+            .connected
+            .as_ref()
+            .is_none_or(|(connected, _)| *connected != attempt)
+        {
+            // News of a connection that was given up already.
+            return;
+        }
+        if lost.too_many_pings {
+            // gRFC A8: twice as long between pings, on every later connection.
+            let now = entry.min_keepalive.unwrap_or(Duration::from_secs(10));
+            entry.min_keepalive = Some(now.saturating_mul(2));
+        }
+        self.drive(id, |machine, now, random, out| {
+            machine.lost(lost.status, now, random, out);
+        });
+    }
+
+    /// The connection of a SubConn that a policy may start a call on.
+    pub(super) fn connection_of(&self, sub_conn: &SubConn) -> Option<Arc<E::Connection>> {
+        let cell = SubConnCell::<E::Connection>::of(sub_conn)?;
+        if !cell.belongs_to(&self.shared.queue) {
+            return None;
+        }
+        let entry = self.sub_conns.get(&cell.id)?;
+        entry
+            .connected
+            .as_ref()
+            .map(|(_, connection)| connection.clone())
+    }
+
+    /// Whether some SubConn is in its first attempt to connect.
+    pub(super) fn someone_connects_first(&self) -> bool {
+        self.sub_conns.values().any(|entry| {
+            !entry.settled_once
+                && entry.cell.lookaside.is_none()
+                && entry.machine.state() == State::Connecting
+        })
+    }
+
+    /// Every connection that is up.
+    pub(super) fn connections(&self) -> Vec<Arc<E::Connection>> {
+        let connected = self
+            .sub_conns
+            .values()
+            .filter_map(|entry| entry.connected.as_ref());
+        connected
+            .map(|(_, connection)| connection.clone())
+            .collect()
+    }
+}

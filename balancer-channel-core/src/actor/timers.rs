@@ -1,0 +1,128 @@
+//! All timers of a channel, in one order, with one sleep.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    task::Context,
+};
+
+use balancer_api::{TimerId, Timestamp};
+
+use super::Actor;
+use crate::{
+    env::{BoxFuture, Env},
+    machine::{AttemptId, MachineTimer},
+};
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum TimerKey {
+    /// A timer of a policy.
+    Policy { id: TimerId, instance: u64 },
+    /// A timer of a SubConn.
+    SubConn(u64, MachineTimer),
+    /// An attempt to connect has run so long that it does not count any more.
+    DialPermit(u64, AttemptId),
+    /// The policy that panicked is built again.
+    Rebuild,
+    /// The first READY picker was held long enough.
+    WarmUp,
+}
+
+/// Timers by due time. Each key is armed at most once; arming it again moves it.
+pub(super) struct Timers {
+    due: BTreeSet<(Timestamp, TimerKey)>,
+    armed: BTreeMap<TimerKey, Timestamp>,
+    sleep: Option<(Timestamp, BoxFuture<()>)>,
+}
+
+// === impl Timers ===
+
+impl Timers {
+    pub(super) fn new() -> Self {
+        Self {
+            due: BTreeSet::new(),
+            armed: BTreeMap::new(),
+            sleep: None,
+        }
+    }
+
+    pub(super) fn arm(&mut self, key: TimerKey, at: Timestamp) {
+        if let Some(before) = self.armed.insert(key, at) {
+            self.due.remove(&(before, key));
+        }
+        self.due.insert((at, key));
+    }
+
+    pub(super) fn disarm(&mut self, key: TimerKey) -> bool {
+        let armed = self.armed.remove(&key);
+        if let Some(at) = armed {
+            self.due.remove(&(at, key));
+        }
+        armed.is_some()
+    }
+
+    pub(super) fn cancel_policy(&mut self, id: TimerId) {
+        let range = TimerKey::Policy { id, instance: 0 }..=TimerKey::Policy {
+            id,
+            instance: u64::MAX,
+        };
+        if let Some(key) = self.armed.range(range).next().map(|(key, _)| *key) {
+            self.disarm(key);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.due.clear();
+        self.armed.clear();
+        self.sleep = None;
+    }
+
+    /// Takes a timer that is due.
+    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<TimerKey> {
+        let (at, key) = *self.due.first()?;
+        if at > now {
+            return None;
+        }
+        self.disarm(key);
+        Some(key)
+    }
+
+    /// Whether a timer is due; if not, the task is woken when the next one is.
+    pub(super) fn poll_due<E: Env>(&mut self, env: &E, cx: &mut Context<'_>) -> bool {
+        loop {
+            let Some((at, _)) = self.due.first() else {
+                self.sleep = None;
+                return false;
+            };
+            if *at <= env.now() {
+                return true;
+            }
+            match &mut self.sleep {
+                Some((until, sleep)) if until == at => {
+                    if sleep.as_mut().poll(cx).is_pending() {
+                        return false;
+                    }
+                    // Timers of a runtime are coarser than the clock and may end early: sleep again.
+                    self.sleep = None;
+                }
+                _ => self.sleep = Some((*at, env.sleep_until(*at))),
+            }
+        }
+    }
+}
+
+// === impl Actor: timers ===
+
+impl<E: Env> Actor<E> {
+    pub(super) fn fire(&mut self, key: TimerKey) {
+        match key {
+            TimerKey::Policy { id, instance } => self.policy_timer(id, instance),
+            TimerKey::SubConn(id, timer) => self.drive(id, |machine, now, random, out| {
+                machine.timer(timer, now, random, out);
+            }),
+            TimerKey::DialPermit(id, attempt) => self.release_permit(id, attempt),
+            TimerKey::Rebuild => self.rebuild_now(),
+            TimerKey::WarmUp => self.end_warm_up(),
+        }
+    }
+}

@@ -1,0 +1,539 @@
+//! The state machine of one SubConn: from addresses, attempts, losses and timers to states.
+//!
+//! Pure: it is told what happened and when, and answers with [`Action`]s. Time and chance are
+//! arguments, so every history can be replayed.
+//!
+//! ```text
+//!            connect            an attempt succeeded
+//!   IDLE ──────────────► CONNECTING ──────────────► READY
+//!    ▲                    │      ▲                    │
+//!    │ back-off over      │      │ back-off over      │ lost, GOAWAY:
+//!    │ (WhenAsked)        ▼      │ (Immediately)      │ WhenAsked → IDLE, Immediately → CONNECTING
+//!    └──────────── TRANSIENT_FAILURE
+//! ```
+
+use std::time::Duration;
+
+use balancer_api::{Address, ConnectivityState as State, Reconnect, Status, Timestamp};
+
+use crate::Backoff;
+
+/// One SubConn's state and what it is waiting for.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    reconnect: Reconnect,
+    attempt_delay: Option<Duration>,
+    backoff: Backoff,
+    min_connect_timeout: Duration,
+
+    state: State,
+    addresses: Vec<Address>,
+    /// How many passes have failed since the connection last earned a reset.
+    failures: u32,
+    /// The very first wait is exact; later first waits have jitter.
+    ever_ready: bool,
+    /// In CONNECTING.
+    pass: Option<Pass>,
+    /// In READY.
+    connected: Option<Established>,
+    /// A connection was lost before it earned a reset: until then no new pass starts.
+    penalty: Option<Penalty>,
+    next_attempt: u64,
+}
+
+/// One walk over the addresses.
+#[derive(Debug)]
+struct Pass {
+    started: Timestamp,
+    /// The wait, counted from the start of the pass, if it fails.
+    wait: Duration,
+    tried: Vec<Attempt>,
+    last_error: Option<Status>,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    id: AttemptId,
+    address: Address,
+    running: bool,
+}
+
+#[derive(Debug)]
+struct Established {
+    address: Address,
+    /// Of the pass that made it, and what its failure would have cost.
+    pass_started: Timestamp,
+    wait: Duration,
+    since: Timestamp,
+    /// Response headers have arrived on it.
+    earned: bool,
+}
+
+#[derive(Debug)]
+struct Penalty {
+    until: Timestamp,
+    error: Status,
+}
+
+/// Names an attempt to connect to one address, and the connection that it made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct AttemptId(u64);
+
+/// The three timers of a SubConn; each is armed at most once at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum MachineTimer {
+    /// The next address may be tried beside those that are being tried.
+    AttemptDelay,
+    /// The pass must have succeeded.
+    PassDeadline,
+    /// The back-off is over.
+    Backoff,
+}
+
+/// What the machine wants done, in order.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Dial.
+    Dial(AttemptId, Address),
+    /// Give an attempt up.
+    CancelDial(AttemptId),
+    /// The connection of the attempt is the SubConn's from now on.
+    Adopt(AttemptId),
+    /// Close the connection gracefully: it takes no more RPCs.
+    Release,
+    /// Arm or rearm a timer.
+    Arm(MachineTimer, Timestamp),
+    /// Disarm a timer.
+    Disarm(MachineTimer),
+    /// Tell the policy.
+    Report {
+        state: State,
+        error: Option<Status>,
+        address: Option<Address>,
+    },
+    /// Ask the resolver to look again.
+    ResolveNow,
+}
+
+/// A connection earns a new start of the back-off by staying READY for so long.
+const PROVEN_AFTER: Duration = Duration::from_secs(1);
+
+/// The range of [`NewSubConnOptions::attempt_delay`](balancer_api::NewSubConnOptions).
+const MIN_ATTEMPT_DELAY: Duration = Duration::from_millis(100);
+const MAX_ATTEMPT_DELAY: Duration = Duration::from_secs(2);
+
+// === impl Machine ===
+
+impl Machine {
+    pub(crate) fn new(
+        addresses: Vec<Address>,
+        reconnect: Reconnect,
+        attempt_delay: Option<Duration>,
+        backoff: Backoff,
+        min_connect_timeout: Duration,
+    ) -> Self {
+        Self {
+            reconnect,
+            attempt_delay: attempt_delay.map(|d| d.clamp(MIN_ATTEMPT_DELAY, MAX_ATTEMPT_DELAY)),
+            backoff,
+            min_connect_timeout,
+            state: State::Idle,
+            addresses: distinct(addresses),
+            failures: 0,
+            ever_ready: false,
+            pass: None,
+            connected: None,
+            penalty: None,
+            next_attempt: 0,
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(crate) fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// The policy asked to connect.
+    pub(crate) fn connect(&mut self, now: Timestamp, random: u64, out: &mut Vec<Action>) {
+        if self.state == State::Idle && !self.addresses.is_empty() {
+            self.start(now, random, out);
+        }
+    }
+
+    /// The policy gave a new list.
+    pub(crate) fn update_addresses(
+        &mut self,
+        addresses: Vec<Address>,
+        now: Timestamp,
+        random: u64,
+        out: &mut Vec<Action>,
+    ) {
+        let addresses = distinct(addresses);
+        if self.state == State::Shutdown || self.addresses == addresses {
+            return;
+        }
+        let has_new = addresses
+            .iter()
+            .any(|address| !self.addresses.contains(address));
+        self.addresses = addresses;
+        if has_new {
+            self.penalty = None;
+        }
+        if self.addresses.is_empty() {
+            self.penalty = None;
+            self.abandon(out);
+            self.report(State::Idle, None, None, out);
+            return;
+        }
+        match self.state {
+            State::Idle | State::Shutdown => {}
+            State::TransientFailure => {
+                if has_new {
+                    self.wait_is_over(now, random, out);
+                }
+            }
+            State::Ready => {
+                let kept = self
+                    .connected
+                    .as_ref()
+                    .is_some_and(|connected| self.addresses.contains(&connected.address));
+                if !kept {
+                    self.abandon(out);
+                    self.report(State::Connecting, None, None, out);
+                    self.start_pass(now, random, out);
+                }
+            }
+            State::Connecting => {
+                if let Some(pass) = &mut self.pass {
+                    // Failures stay counted, attempts to addresses still listed go on.
+                    let listed = &self.addresses;
+                    pass.tried.retain(|attempt| {
+                        let keep = listed.contains(&attempt.address);
+                        if !keep && attempt.running {
+                            out.push(Action::CancelDial(attempt.id));
+                        }
+                        keep
+                    });
+                    if pass.tried.iter().all(|attempt| !attempt.running) {
+                        self.try_next(now, random, out);
+                    } else {
+                        self.arm_attempt_delay(now, out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// An attempt connected, and the peer's SETTINGS are here. Answers whether the connection is
+    /// wanted; if not, the caller closes it.
+    pub(crate) fn connected(
+        &mut self,
+        id: AttemptId,
+        now: Timestamp,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let Some(pass) = &self.pass else { return false };
+        let Some(won) = pass
+            .tried
+            .iter()
+            .find(|attempt| attempt.id == id && attempt.running)
+        else {
+            return false;
+        };
+        let address = won.address.clone();
+        let (pass_started, wait) = (pass.started, pass.wait);
+        for other in pass
+            .tried
+            .iter()
+            .filter(|attempt| attempt.running && attempt.id != id)
+        {
+            out.push(Action::CancelDial(other.id));
+        }
+        self.pass = None;
+        self.ever_ready = true;
+        out.push(Action::Disarm(MachineTimer::AttemptDelay));
+        out.push(Action::Disarm(MachineTimer::PassDeadline));
+        out.push(Action::Adopt(id));
+        self.connected = Some(Established {
+            address: address.clone(),
+            pass_started,
+            wait,
+            since: now,
+            earned: false,
+        });
+        self.report(State::Ready, None, Some(address), out);
+        true
+    }
+
+    /// An attempt failed.
+    pub(crate) fn attempt_failed(
+        &mut self,
+        id: AttemptId,
+        error: Status,
+        now: Timestamp,
+        random: u64,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(pass) = &mut self.pass else { return };
+        let Some(attempt) = pass
+            .tried
+            .iter_mut()
+            .find(|attempt| attempt.id == id && attempt.running)
+        else {
+            return;
+        };
+        attempt.running = false;
+        pass.last_error = Some(error);
+        self.try_next(now, random, out);
+    }
+
+    /// The connection takes no new streams: GOAWAY, or lost.
+    pub(crate) fn lost(
+        &mut self,
+        error: Status,
+        now: Timestamp,
+        random: u64,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(connected) = self.connected.take() else {
+            return;
+        };
+        out.push(Action::Release);
+        out.push(Action::ResolveNow);
+        let proven = connected.earned || now - connected.since >= PROVEN_AFTER;
+        if proven {
+            self.failures = 0;
+        } else {
+            // Accepted and closed at once: as good as refused, so the back-off goes on.
+            self.failures = self.failures.saturating_add(1);
+            let until = connected.pass_started + connected.wait;
+            self.penalty = Some(Penalty {
+                until,
+                error: error.clone(),
+            });
+        }
+        match self.reconnect {
+            Reconnect::WhenAsked => self.report(State::Idle, Some(error), None, out),
+            Reconnect::Immediately => self.start(now, random, out),
+        }
+    }
+
+    /// Response headers arrived on the connection: it is a real server.
+    pub(crate) fn earned(&mut self) {
+        if let Some(connected) = &mut self.connected {
+            connected.earned = true;
+        }
+    }
+
+    /// A timer that was armed is due.
+    pub(crate) fn timer(
+        &mut self,
+        timer: MachineTimer,
+        now: Timestamp,
+        random: u64,
+        out: &mut Vec<Action>,
+    ) {
+        match timer {
+            MachineTimer::AttemptDelay => {
+                if let Some(address) = self.untried() {
+                    self.dial(address, now, out);
+                }
+            }
+            MachineTimer::PassDeadline => {
+                let Some(pass) = &mut self.pass else { return };
+                let waited = now - pass.started;
+                let mut named = Vec::new();
+                for attempt in pass.tried.iter_mut().filter(|attempt| attempt.running) {
+                    attempt.running = false;
+                    out.push(Action::CancelDial(attempt.id));
+                    named.push(attempt.address.to_string());
+                }
+                if !named.is_empty() {
+                    let named = named.join(", ");
+                    pass.last_error = Some(Status::unavailable(format!(
+                        "{named}: no HTTP/2 connection within the connect deadline of {waited:?}"
+                    )));
+                }
+                self.fail_pass(now, random, out);
+            }
+            MachineTimer::Backoff => {
+                if self.state == State::TransientFailure {
+                    self.wait_is_over(now, random, out);
+                }
+            }
+        }
+    }
+
+    /// The application asked for connections now: ends a wait and forgets past failures.
+    pub(crate) fn reset_backoff(&mut self, now: Timestamp, random: u64, out: &mut Vec<Action>) {
+        self.failures = 0;
+        self.penalty = None;
+        if self.state == State::TransientFailure {
+            self.wait_is_over(now, random, out);
+        }
+    }
+
+    /// The policy removed the SubConn.
+    pub(crate) fn remove(&mut self, out: &mut Vec<Action>) {
+        if self.state != State::Shutdown {
+            self.abandon(out);
+            self.report(State::Shutdown, None, None, out);
+        }
+    }
+
+    /// Leaves IDLE, or a loss in the mode that reconnects by itself.
+    fn start(&mut self, now: Timestamp, random: u64, out: &mut Vec<Action>) {
+        self.report(State::Connecting, None, None, out);
+        match self.penalty.take().filter(|penalty| now < penalty.until) {
+            None => self.start_pass(now, random, out),
+            Some(penalty) => {
+                out.push(Action::Arm(MachineTimer::Backoff, penalty.until));
+                self.report(State::TransientFailure, Some(penalty.error), None, out);
+            }
+        }
+    }
+
+    fn start_pass(&mut self, now: Timestamp, random: u64, out: &mut Vec<Action>) {
+        let wait = if self.failures == 0 && !self.ever_ready {
+            self.backoff.exact(0)
+        } else {
+            self.backoff.jittered(self.failures, random)
+        };
+        let budget = wait.max(self.min_connect_timeout);
+        out.push(Action::Arm(MachineTimer::PassDeadline, now + budget));
+        self.pass = Some(Pass {
+            started: now,
+            wait,
+            tried: Vec::new(),
+            last_error: None,
+        });
+        self.try_next(now, random, out);
+    }
+
+    /// Goes on with the pass after a failure, or starts it: the next address, or the end.
+    fn try_next(&mut self, now: Timestamp, random: u64, out: &mut Vec<Action>) {
+        match self.untried() {
+            Some(address) => self.dial(address, now, out),
+            None => {
+                let running = self
+                    .pass
+                    .as_ref()
+                    .is_some_and(|pass| pass.tried.iter().any(|a| a.running));
+                if !running {
+                    self.fail_pass(now, random, out);
+                }
+            }
+        }
+    }
+
+    fn untried(&self) -> Option<Address> {
+        let pass = self.pass.as_ref()?;
+        let tried = |address: &Address| pass.tried.iter().any(|a| a.address == *address);
+        self.addresses
+            .iter()
+            .find(|address| !tried(address))
+            .cloned()
+    }
+
+    fn dial(&mut self, address: Address, now: Timestamp, out: &mut Vec<Action>) {
+        let id = AttemptId(self.next_attempt);
+        self.next_attempt += 1;
+        if let Some(pass) = &mut self.pass {
+            pass.tried.push(Attempt {
+                id,
+                address: address.clone(),
+                running: true,
+            });
+        }
+        out.push(Action::Dial(id, address));
+        self.arm_attempt_delay(now, out);
+    }
+
+    fn arm_attempt_delay(&mut self, now: Timestamp, out: &mut Vec<Action>) {
+        match self.attempt_delay {
+            Some(delay) if self.untried().is_some() => {
+                out.push(Action::Arm(MachineTimer::AttemptDelay, now + delay));
+            }
+            _ => out.push(Action::Disarm(MachineTimer::AttemptDelay)),
+        }
+    }
+
+    fn fail_pass(&mut self, now: Timestamp, random: u64, out: &mut Vec<Action>) {
+        let Some(pass) = self.pass.take() else { return };
+        out.push(Action::Disarm(MachineTimer::AttemptDelay));
+        out.push(Action::Disarm(MachineTimer::PassDeadline));
+        out.push(Action::ResolveNow);
+        self.failures = self.failures.saturating_add(1);
+        let error = pass
+            .last_error
+            .unwrap_or_else(|| Status::unavailable("no address to try"));
+        self.report(State::TransientFailure, Some(error), None, out);
+        let until = pass.started + pass.wait;
+        if until > now {
+            out.push(Action::Arm(MachineTimer::Backoff, until));
+        } else {
+            // The pass took longer than the back-off: there is nothing left to wait for.
+            self.wait_is_over(now, random, out);
+        }
+    }
+
+    fn wait_is_over(&mut self, now: Timestamp, random: u64, out: &mut Vec<Action>) {
+        out.push(Action::Disarm(MachineTimer::Backoff));
+        match self.reconnect {
+            Reconnect::WhenAsked => self.report(State::Idle, None, None, out),
+            Reconnect::Immediately => {
+                self.report(State::Connecting, None, None, out);
+                self.start_pass(now, random, out);
+            }
+        }
+    }
+
+    /// Gives up whatever is going on.
+    fn abandon(&mut self, out: &mut Vec<Action>) {
+        if let Some(pass) = self.pass.take() {
+            let running = pass.tried.iter().filter(|attempt| attempt.running);
+            out.extend(running.map(|attempt| Action::CancelDial(attempt.id)));
+        }
+        if self.connected.take().is_some() {
+            out.push(Action::Release);
+        }
+        for timer in [
+            MachineTimer::AttemptDelay,
+            MachineTimer::PassDeadline,
+            MachineTimer::Backoff,
+        ] {
+            out.push(Action::Disarm(timer));
+        }
+    }
+
+    fn report(
+        &mut self,
+        state: State,
+        error: Option<Status>,
+        address: Option<Address>,
+        out: &mut Vec<Action>,
+    ) {
+        if self.state != state {
+            self.state = state;
+            out.push(Action::Report {
+                state,
+                error,
+                address,
+            });
+        }
+    }
+}
+
+/// The list without duplicates; the first of them stays.
+fn distinct(addresses: Vec<Address>) -> Vec<Address> {
+    let mut distinct: Vec<Address> = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        if !distinct.contains(&address) {
+            distinct.push(address);
+        }
+    }
+    distinct
+}

@@ -1,0 +1,276 @@
+//! The current picker, and the RPCs that wait for the next one.
+//!
+//! Readers load the current value with one atomic operation and no lock. A reader that must wait
+//! registers under the lock and then looks at the generation once more, so a publication between
+//! its pick and its registration is not missed; the publisher swaps first and takes the waiters
+//! afterwards.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::OnceLock,
+    task::{Context, Poll, Waker},
+};
+
+use arc_swap::{ArcSwapOption, Guard};
+use balancer_api::{ConnectivityState, Picker};
+
+use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+
+/// One publication: what RPCs see from it until the next.
+pub struct Published<R> {
+    /// Counts publications, from 1.
+    pub generation: u64,
+    /// The state reported with the picker.
+    pub state: ConnectivityState,
+    /// The picker.
+    pub picker: Arc<dyn Picker>,
+    /// The policy that made it.
+    pub policy: Arc<str>,
+    /// What calls need of the service config.
+    pub config: Arc<R>,
+    /// How often the picker panicked.
+    pub(crate) panics: AtomicU32,
+    /// Whether an RPC has asked an idle policy to connect.
+    pub(crate) kicked: AtomicBool,
+}
+
+/// Holds the current publication and those who wait for the next.
+pub(crate) struct PickerCell<R> {
+    current: ArcSwapOption<Published<R>>,
+    /// The generation of `current`, or `CLOSED`.
+    generation: AtomicU64,
+    /// Whether a waiter may be registered, so that publishing without any costs no lock.
+    waiting: AtomicUsize,
+    waiters: Mutex<Waiters>,
+    limit: usize,
+    /// Why it was closed.
+    closed: OnceLock<balancer_api::Status>,
+}
+
+/// Wakers by slot; free slots are chained through `free`.
+#[derive(Default)]
+struct Waiters {
+    slots: Vec<Option<Waker>>,
+    free: Vec<usize>,
+    /// Counts how often everybody was woken: a slot is the waiter's own only in its epoch.
+    epoch: u64,
+}
+
+/// Waits until there is a publication newer than `seen`, or the cell is closed.
+///
+/// # Cancel safety
+/// Dropping it gives the place up.
+pub struct NextPicker<'a, R> {
+    cell: &'a PickerCell<R>,
+    seen: u64,
+    slot: Option<(u64, usize)>,
+}
+
+/// Too many RPCs wait already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueFull;
+
+const CLOSED: u64 = u64::MAX;
+
+// === impl PickerCell ===
+
+impl<R> PickerCell<R> {
+    /// A cell without a picker, with room for `limit` waiting RPCs.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            current: ArcSwapOption::empty(),
+            generation: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            waiters: Mutex::default(),
+            limit,
+            closed: OnceLock::new(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn load(&self) -> Guard<Option<Arc<Published<R>>>> {
+        self.current.load()
+    }
+
+    /// Replaces the publication, wakes every waiter, and answers the one before, which the caller
+    /// drops when nobody else holds it.
+    pub(crate) fn publish(&self, mut published: Published<R>) -> Option<Arc<Published<R>>> {
+        if self.closed.get().is_some() {
+            return None;
+        }
+        let generation = self.generation.load(Ordering::Relaxed) + 1;
+        published.generation = generation;
+        let before = self.current.swap(Some(Arc::new(published)));
+        self.generation.store(generation, Ordering::SeqCst);
+        self.wake_all();
+        before
+    }
+
+    /// Takes the picker away: RPCs wait until there is one again.
+    pub(crate) fn clear(&self) -> Option<Arc<Published<R>>> {
+        self.current.swap(None)
+    }
+
+    /// Ends all waiting, now and later, with `reason`.
+    pub(crate) fn close(&self, reason: balancer_api::Status) -> Option<Arc<Published<R>>> {
+        let _ = self.closed.set(reason);
+        let before = self.current.swap(None);
+        self.generation.store(CLOSED, Ordering::SeqCst);
+        self.wake_all();
+        before
+    }
+
+    /// The generation of the last publication.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn closed(&self) -> Option<&balancer_api::Status> {
+        self.closed.get()
+    }
+
+    /// How many RPCs wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a publication newer than generation `seen` (0: for any).
+    pub(crate) fn next(&self, seen: u64) -> NextPicker<'_, R> {
+        NextPicker {
+            cell: self,
+            seen,
+            slot: None,
+        }
+    }
+
+    fn wake_all(&self) {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let woken = {
+            let mut waiters = lock(&self.waiters);
+            waiters.epoch += 1;
+            waiters.free.clear();
+            std::mem::take(&mut waiters.slots)
+        };
+        // Outside the lock: a waker may run anything.
+        woken.into_iter().flatten().for_each(Waker::wake);
+    }
+}
+
+impl<R> fmt::Debug for PickerCell<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PickerCell")
+            .field("generation", &self.generation.load(Ordering::Relaxed))
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl NextPicker ===
+
+impl<R> NextPicker<'_, R> {
+    fn is_there(&self) -> bool {
+        self.cell.generation.load(Ordering::SeqCst) > self.seen
+    }
+
+    fn register(&mut self, waker: &Waker) -> Result<(), QueueFull> {
+        if self.slot.is_none()
+            && self.cell.waiting.fetch_add(1, Ordering::SeqCst) >= self.cell.limit
+        {
+            self.cell.waiting.fetch_sub(1, Ordering::SeqCst);
+            return Err(QueueFull);
+        }
+        let mut waiters = lock(&self.cell.waiters);
+        let epoch = waiters.epoch;
+        match self.slot {
+            Some((mine, slot)) if mine == epoch => match &mut waiters.slots[slot] {
+                Some(old) if old.will_wake(waker) => {}
+                old => *old = Some(waker.clone()),
+            },
+            _ => {
+                let slot = match waiters.free.pop() {
+                    Some(slot) => {
+                        waiters.slots[slot] = Some(waker.clone());
+                        slot
+                    }
+                    None => {
+                        waiters.slots.push(Some(waker.clone()));
+                        waiters.slots.len() - 1
+                    }
+                };
+                self.slot = Some((epoch, slot));
+            }
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        if let Some((epoch, slot)) = self.slot.take() {
+            self.cell.waiting.fetch_sub(1, Ordering::SeqCst);
+            let mut waiters = lock(&self.cell.waiters);
+            let left = if waiters.epoch == epoch {
+                waiters.free.push(slot);
+                waiters.slots[slot].take()
+            } else {
+                None
+            };
+            drop(waiters);
+            drop(left);
+        }
+    }
+}
+
+impl<R> Future for NextPicker<'_, R> {
+    type Output = Result<(), QueueFull>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.is_there() {
+            self.leave();
+            return Poll::Ready(Ok(()));
+        }
+        if let Err(full) = self.register(cx.waker()) {
+            return Poll::Ready(Err(full));
+        }
+        // A publication may have come between the first look and the registration.
+        if self.is_there() {
+            self.leave();
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Pending
+    }
+}
+
+impl<R> Drop for NextPicker<'_, R> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl<R> fmt::Debug for NextPicker<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NextPicker")
+            .field("seen", &self.seen)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R> fmt::Debug for Published<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Published")
+            .field("generation", &self.generation)
+            .field("state", &self.state)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for QueueFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too many RPCs wait for a connection")
+    }
+}
+
+impl std::error::Error for QueueFull {}

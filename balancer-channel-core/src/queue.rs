@@ -1,0 +1,189 @@
+//! The one FIFO of everything that happens to a channel.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use balancer_api::{
+    Address, CallEvent, CallId, CallRequest, ResolveError, Status, SubConn, TimerId,
+};
+use bytes::Bytes;
+
+use crate::{
+    env::{Connected, Lost},
+    machine::AttemptId,
+    resolver::Resolution,
+    sub_conn::SubConnCell,
+    sync::{Arc, AtomicU64, Mutex, Ordering, lock},
+};
+
+/// Something to be handled by the balancer's task.
+pub(crate) enum Item<C> {
+    // Asked by a policy (of the instance named in the cell or beside it), or by its SubConns.
+    NewSubConn(SubConn, Arc<SubConnCell<C>>),
+    RemoveSubConn(u64),
+    ConnectSubConn(u64),
+    UpdateAddresses(u64, Vec<Address>),
+    ResolveNow {
+        instance: u64,
+    },
+    SetTimer {
+        instance: u64,
+        id: TimerId,
+        at: balancer_api::Timestamp,
+    },
+    CancelTimer(TimerId),
+    Wake,
+    StartCall {
+        instance: u64,
+        id: CallId,
+        sub_conn: SubConn,
+        request: Box<CallRequest>,
+    },
+    SendCallMessage(CallId, Bytes),
+    CloseCallSend(CallId),
+    CancelCall(CallId),
+
+    // Happened outside.
+    Dialled(u64, AttemptId, Result<Connected<C>, Status>),
+    Lost(u64, AttemptId, Lost),
+    Proven(u64),
+    CallEvent(CallId, CallEvent, Option<CallPermit>),
+    Resolved(
+        Result<Resolution, ResolveError>,
+        futures_channel::oneshot::Sender<Verdict>,
+    ),
+    PickerPanicked {
+        generation: u64,
+        message: Arc<str>,
+    },
+
+    // Asked by the application.
+    ExitIdle,
+    EnterIdle,
+    ResetBackoff,
+    Close(CloseMode),
+}
+
+/// Given back when a call's event was delivered, so that the next may be read.
+pub(crate) type CallPermit = futures_channel::oneshot::Sender<()>;
+
+/// What became of a resolver result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Accepted,
+    Rejected(Arc<str>),
+}
+
+/// How a channel ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CloseMode {
+    /// RPCs in flight are cancelled.
+    Now,
+    /// RPCs in flight finish; those that have not by then are cancelled.
+    Graceful(Option<Duration>),
+}
+
+/// The FIFO, with what a callback of the policy asks set apart until the callback has returned.
+pub(crate) struct Queue<C> {
+    inner: Mutex<Inner<C>>,
+    /// The thread that runs a callback now; 0 for none.
+    callback_thread: AtomicU64,
+}
+
+struct Inner<C> {
+    items: VecDeque<Item<C>>,
+    staged: Vec<Item<C>>,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+/// Names threads without asking the operating system.
+fn this_thread() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local!(static ID: u64 = NEXT.fetch_add(1, Ordering::Relaxed));
+    // During a thread's destruction it has no name any more, and runs no callback either.
+    ID.try_with(|id| *id).unwrap_or(u64::MAX)
+}
+
+// === impl Queue ===
+
+impl<C> Queue<C> {
+    pub(crate) fn new() -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                items: VecDeque::new(),
+                staged: Vec::new(),
+                waker: None,
+                closed: false,
+            }),
+            callback_thread: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds an item: to the callback's own when called from within it, else to the FIFO.
+    pub(crate) fn push(&self, item: Item<C>) {
+        let staged = self.callback_thread.load(Ordering::Relaxed) == this_thread();
+        let (waker, refused) = {
+            let mut inner = lock(&self.inner);
+            if inner.closed {
+                (None, Some(item))
+            } else if staged {
+                inner.staged.push(item);
+                (None, None)
+            } else {
+                inner.items.push_back(item);
+                (inner.waker.take(), None)
+            }
+        };
+        drop(refused);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Runs a callback of a policy; what it asks for is answered, unless it panicked.
+    pub(crate) fn during_callback<T>(
+        &self,
+        callback: impl FnOnce() -> T,
+    ) -> (std::thread::Result<T>, Vec<Item<C>>) {
+        self.callback_thread.store(this_thread(), Ordering::Relaxed);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(callback));
+        self.callback_thread.store(0, Ordering::Relaxed);
+        let mut staged = mem::take(&mut lock(&self.inner).staged);
+        if result.is_err() {
+            staged.clear();
+        }
+        (result, staged)
+    }
+
+    pub(crate) fn pop(&self) -> Option<Item<C>> {
+        lock(&self.inner).items.pop_front()
+    }
+
+    /// Ready when there is an item.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = lock(&self.inner);
+        if !inner.items.is_empty() {
+            return Poll::Ready(());
+        }
+        match &inner.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            _ => inner.waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Refuses everything from now on and drops what is queued.
+    pub(crate) fn close(&self) {
+        let (items, staged) = {
+            let mut inner = lock(&self.inner);
+            inner.closed = true;
+            (mem::take(&mut inner.items), mem::take(&mut inner.staged))
+        };
+        drop((items, staged));
+    }
+}

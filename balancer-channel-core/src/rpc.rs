@@ -1,0 +1,165 @@
+//! The pick of one RPC: load, pick, take the connection. No lock, no allocation, no hop.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use balancer_api::{
+    Code, ConnectivityState as State, Done, DoneInfo, PickError, PickOptions, Status, SubConn,
+};
+use http::HeaderMap;
+
+use crate::{
+    env::Env,
+    picker_cell::Published,
+    queue::Item,
+    shared::Shared,
+    sub_conn::SubConnCell,
+    sync::{Arc, Ordering},
+};
+
+/// A connection to send an RPC on, and what goes with it.
+#[derive(Debug)]
+#[must_use = "its `done` has to be told how the RPC ended"]
+pub struct Attempt<C> {
+    /// The connection of the picked SubConn. Tied to no picker.
+    pub connection: Arc<C>,
+    /// What was picked; `tried` on a retry.
+    pub sub_conn: SubConn,
+    /// Who wants to know how the RPC ends.
+    pub done: Done,
+    /// To send along.
+    pub metadata: Option<Box<HeaderMap>>,
+}
+
+/// What became of a pick.
+#[derive(Debug)]
+pub enum PickOutcome<C> {
+    /// Send it.
+    Complete(Attempt<C>),
+    /// Wait for a picker newer than the generation, then pick again.
+    Wait {
+        /// Which picker was asked; 0 for none.
+        generation: u64,
+        /// The policy's last word, for the message of a deadline.
+        why: Option<PickError>,
+    },
+    /// The RPC fails.
+    Fail(PickError),
+    /// The channel is closed.
+    Closed(Status),
+}
+
+impl<E: Env> Shared<E> {
+    /// Asks the current picker, once.
+    #[inline]
+    pub(crate) fn try_pick(&self, options: &PickOptions<'_>) -> PickOutcome<E::Connection> {
+        // Read before the picker: a publication in between only makes the wait end at once.
+        let seen = self.cell.generation();
+        let guard = self.cell.load();
+        match &*guard {
+            Some(published) => self.pick_from(published, options),
+            None => self.no_picker(seen),
+        }
+    }
+
+    #[inline]
+    fn pick_from(
+        &self,
+        published: &Published<E::RpcConfig>,
+        options: &PickOptions<'_>,
+    ) -> PickOutcome<E::Connection> {
+        let generation = published.generation;
+        let picked = catch_unwind(AssertUnwindSafe(|| published.picker.pick(options)));
+        let picked = match picked {
+            Ok(picked) => picked,
+            Err(panic) => return self.pick_panicked(published, &*panic),
+        };
+        match picked {
+            Ok(pick) => {
+                let sub_conn = pick.sub_conn().clone();
+                let (done, metadata) = pick.into_parts();
+                let Some(cell) = SubConnCell::<E::Connection>::of(&sub_conn)
+                    .filter(|cell| cell.belongs_to(&self.queue) && cell.lookaside.is_none())
+                else {
+                    done.complete(&DoneInfo::new().with_source(self));
+                    let text = format!(
+                        "LB policy \"{}\" picked a SubConn that is not this channel's",
+                        published.policy
+                    );
+                    return PickOutcome::Fail(PickError::drop(Status::new(Code::Internal, text)));
+                };
+                let connection = cell.connection();
+                match &*connection {
+                    Some(connection) => {
+                        let connection = connection.clone();
+                        PickOutcome::Complete(Attempt {
+                            connection,
+                            sub_conn,
+                            done,
+                            metadata,
+                        })
+                    }
+                    None => {
+                        // Not READY after all: nothing was sent, and a newer picker will come. A
+                        // lazy policy may have picked an IDLE SubConn on purpose: start it.
+                        done.complete(&DoneInfo::new().with_source(self));
+                        sub_conn.connect();
+                        PickOutcome::Wait {
+                            generation,
+                            why: None,
+                        }
+                    }
+                }
+            }
+            Err(PickError::NoSubConnAvailable) => {
+                if published.state == State::Idle && !published.kicked.swap(true, Ordering::Relaxed)
+                {
+                    self.queue.push(Item::ExitIdle);
+                }
+                PickOutcome::Wait {
+                    generation,
+                    why: None,
+                }
+            }
+            Err(error @ PickError::TransientFailure(_)) if options.wait_for_ready() => {
+                PickOutcome::Wait {
+                    generation,
+                    why: Some(error),
+                }
+            }
+            Err(error) => PickOutcome::Fail(error),
+        }
+    }
+
+    #[cold]
+    fn no_picker(&self, seen: u64) -> PickOutcome<E::Connection> {
+        if let Some(reason) = self.cell.closed() {
+            return PickOutcome::Closed(reason.clone());
+        }
+        if self.idle.load(Ordering::SeqCst) {
+            self.queue.push(Item::ExitIdle);
+        }
+        PickOutcome::Wait {
+            generation: seen,
+            why: None,
+        }
+    }
+
+    #[cold]
+    fn pick_panicked(
+        &self,
+        published: &Published<E::RpcConfig>,
+        panic: &(dyn std::any::Any + Send),
+    ) -> PickOutcome<E::Connection> {
+        let message = crate::panic_message(panic);
+        published.panics.fetch_add(1, Ordering::Relaxed);
+        self.queue.push(Item::PickerPanicked {
+            generation: published.generation,
+            message: message.as_str().into(),
+        });
+        let text = format!(
+            "picker of LB policy \"{}\" panicked: {message}",
+            published.policy
+        );
+        PickOutcome::Fail(PickError::drop(Status::new(Code::Internal, text)))
+    }
+}

@@ -1,0 +1,118 @@
+//! What stands behind a `SubConn` of this channel: its connection, one atomic load away.
+
+use std::fmt;
+
+use arc_swap::{ArcSwapOption, Guard};
+use balancer_api::{Address, ConnectivityState, NewSubConnOptions, Status, SubConn, SubConnHandle};
+
+use crate::{
+    env::Lookaside,
+    queue::{Item, Queue},
+    sync::{Arc, AtomicBool, Mutex, Ordering, lock},
+};
+
+/// The channel's own side of a SubConn.
+pub(crate) struct SubConnCell<C> {
+    /// Unique within the channel.
+    pub(crate) id: u64,
+    /// Which instance of which policy made it.
+    pub(crate) instance: u64,
+    /// The connection while READY; what an RPC uses.
+    connection: ArcSwapOption<C>,
+    /// Whether an RPC on the current connection has had response headers, so that the news of it
+    /// is sent once per connection.
+    proven: AtomicBool,
+    queue: Arc<Queue<C>>,
+    pub(crate) options: NewSubConnOptions,
+    pub(crate) lookaside: Option<Lookaside>,
+    /// For logs and snapshots; written by the balancer's task.
+    pub(crate) info: Mutex<SubConnInfo>,
+}
+
+/// What there is to say about a SubConn.
+#[derive(Debug)]
+pub(crate) struct SubConnInfo {
+    pub(crate) state: ConnectivityState,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) connected: Option<Address>,
+    pub(crate) last_error: Option<Status>,
+}
+
+// === impl SubConnCell ===
+
+impl<C: Send + Sync + 'static> SubConnCell<C> {
+    pub(crate) fn new(
+        id: u64,
+        instance: u64,
+        queue: Arc<Queue<C>>,
+        addresses: Vec<Address>,
+        options: NewSubConnOptions,
+        lookaside: Option<Lookaside>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            instance,
+            connection: ArcSwapOption::empty(),
+            proven: AtomicBool::new(false),
+            queue,
+            options,
+            lookaside,
+            info: Mutex::new(SubConnInfo {
+                state: ConnectivityState::Idle,
+                addresses,
+                connected: None,
+                last_error: None,
+            }),
+        })
+    }
+
+    /// The cell behind a SubConn of a channel with this kind of connection.
+    pub(crate) fn of(sub_conn: &SubConn) -> Option<&Self> {
+        sub_conn.downcast_ref()
+    }
+
+    pub(crate) fn belongs_to(&self, queue: &Arc<Queue<C>>) -> bool {
+        Arc::ptr_eq(&self.queue, queue)
+    }
+
+    #[inline]
+    pub(crate) fn connection(&self) -> Guard<Option<Arc<C>>> {
+        self.connection.load()
+    }
+
+    pub(crate) fn adopt(&self, connection: Arc<C>) {
+        self.proven.store(false, Ordering::Relaxed);
+        self.connection.store(Some(connection));
+    }
+
+    pub(crate) fn release(&self) -> Option<Arc<C>> {
+        self.connection.swap(None)
+    }
+
+    /// Response headers arrived on the connection of this SubConn.
+    #[inline]
+    pub(crate) fn prove(&self) {
+        if !self.proven.load(Ordering::Relaxed) && !self.proven.swap(true, Ordering::Relaxed) {
+            self.queue.push(Item::Proven(self.id));
+        }
+    }
+}
+
+impl<C: Send + Sync + 'static> SubConnHandle for SubConnCell<C> {
+    fn connect(&self) {
+        self.queue.push(Item::ConnectSubConn(self.id));
+    }
+
+    fn update_addresses(&self, addresses: Vec<Address>) {
+        self.queue.push(Item::UpdateAddresses(self.id, addresses));
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SubConn#{}", self.id)?;
+        match (&self.options.tag, lock(&self.info).addresses.first()) {
+            (Some(tag), _) => write!(f, " ({tag})"),
+            (None, Some(address)) => write!(f, " ({address})"),
+            (None, None) => Ok(()),
+        }
+    }
+}
