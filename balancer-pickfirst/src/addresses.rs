@@ -129,7 +129,7 @@ mod tests {
             ("[fe80::1%eth0]:80", Family::V6),
             ("[::ffff:127.0.0.1]:80", Family::V4),
             ("localhost:80", Family::Other),
-            ("unix:/tmp/a:1", Family::Other),
+            ("unix:/run/a:1", Family::Other),
             ("unix:[::1]", Family::Other),
             ("", Family::Other),
             ("[]:1", Family::Other),
