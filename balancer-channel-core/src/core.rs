@@ -2,15 +2,14 @@
 
 use std::{fmt, time::Duration};
 
-use arc_swap::Guard;
-use balancer_api::{ConnectivityState, PickOptions, Source, SubConn};
+use balancer_api::{ConnectivityState, Source, SubConn};
 
 use crate::{
     actor::Actor,
     env::{Connection, Env},
-    picker_cell::{NextPicker, Published},
+    picker_cell::NextPicker,
     queue::{CloseMode, Item},
-    rpc::PickOutcome,
+    rpc::Current,
     settings::Settings,
     shared::Shared,
     snapshot::{Snapshot, SubConnSnapshot},
@@ -45,24 +44,15 @@ impl<E: Env> Core<E> {
         }
     }
 
-    /// Asks the current picker, once; wakes an idle channel.
-    ///
-    /// # Blocking
-    /// Never. Takes no lock and allocates nothing unless the RPC has to wait or fails.
+    /// The publication of this moment, to pick from.
     #[inline]
-    pub fn try_pick(&self, options: &PickOptions<'_>) -> PickOutcome<E::Connection> {
-        self.handle.shared.try_pick(options)
+    pub fn current(&self) -> Current<'_, E> {
+        Current::of(&self.handle.shared)
     }
 
     /// Waits for a picker newer than `generation`, as [`PickOutcome::Wait`] gave it.
     pub fn next_picker(&self, generation: u64) -> NextPicker<'_, E::RpcConfig> {
         self.handle.shared.cell.next(generation)
-    }
-
-    /// The current publication: picker, state and what calls need of the service config.
-    #[inline]
-    pub fn published(&self) -> Guard<Option<Arc<Published<E::RpcConfig>>>> {
-        self.handle.shared.cell.load()
     }
 
     /// Response headers of an RPC arrived on the connection of `sub_conn`: it is a real server, and

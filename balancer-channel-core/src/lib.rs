@@ -1,7 +1,7 @@
 //! The gRPC channel without a runtime: pick loop, waiting RPCs and SubConn state machines.
 //!
 //! [`Core`] is a channel that knows no socket, no clock and no executor: what it wants of the world
-//! goes through one [`Env`](env::Env). `balancer-channel` gives it tokio and `h2`; a simulation
+//! goes through one [`Env`]. `balancer-channel` gives it tokio and `h2`; a simulation
 //! gives it virtual time.
 //!
 //! | module | idea |
@@ -10,7 +10,7 @@
 //! | `actor` | the balancer's task: one FIFO in, callbacks and pickers out |
 //! | `picker_cell` | the current picker, and the RPCs that wait for the next |
 //! | `rpc` | one pick: load, pick, take the connection |
-//! | [`env`] | the seam |
+//! | `env` | the seam |
 //! | `resolver` | where endpoints come from |
 //! | `watch`, `snapshot` | how the channel is seen from outside |
 
@@ -20,7 +20,7 @@ mod actor;
 mod backoff;
 mod conn;
 mod core;
-pub mod env;
+mod env;
 mod machine;
 mod picker_cell;
 mod queue;
@@ -36,10 +36,13 @@ mod watch;
 pub use self::{
     backoff::Backoff,
     core::Core,
-    env::{BoxFuture, Env},
-    picker_cell::{NextPicker, Published, QueueFull},
+    env::{
+        BoxFuture, CallSender, ConnectRequest, Connected, Connection, Env, Lookaside, Lost,
+        ParsedConfig, PolicyCall,
+    },
+    picker_cell::{NextPicker, QueueFull},
     resolver::{ManualResolver, Resolution, Resolver},
-    rpc::{Attempt, PickOutcome},
+    rpc::{Attempt, Current, PickOutcome},
     settings::Settings,
     snapshot::{Snapshot, SubConnSnapshot},
     watch::ConnectivityStates,

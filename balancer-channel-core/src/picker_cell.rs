@@ -19,17 +19,17 @@ use balancer_api::{ConnectivityState, Picker};
 use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 /// One publication: what RPCs see from it until the next.
-pub struct Published<R> {
+pub(crate) struct Published<R> {
     /// Counts publications, from 1.
-    pub generation: u64,
+    pub(crate) generation: u64,
     /// The state reported with the picker.
-    pub state: ConnectivityState,
+    pub(crate) state: ConnectivityState,
     /// The picker.
-    pub picker: Arc<dyn Picker>,
+    pub(crate) picker: Arc<dyn Picker>,
     /// The policy that made it.
-    pub policy: Arc<str>,
+    pub(crate) policy: Arc<str>,
     /// What calls need of the service config.
-    pub config: Arc<R>,
+    pub(crate) config: Arc<R>,
     /// How often the picker panicked.
     pub(crate) panics: AtomicU32,
     /// Whether an RPC has asked an idle policy to connect.

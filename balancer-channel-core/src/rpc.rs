@@ -1,7 +1,11 @@
 //! The pick of one RPC: load, pick, take the connection. No lock, no allocation, no hop.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
+use arc_swap::Guard;
 use balancer_api::{
     Code, ConnectivityState as State, Done, DoneInfo, PickError, PickOptions, Status, SubConn,
 };
@@ -48,19 +52,59 @@ pub enum PickOutcome<C> {
     Closed(Status),
 }
 
-impl<E: Env> Shared<E> {
-    /// Asks the current picker, once.
+/// The publication of this moment: what calls need of the service config, and the picker.
+///
+/// Holds the publication by one atomic load; drop it before anything is awaited.
+pub struct Current<'a, E: Env> {
+    shared: &'a Shared<E>,
+    /// The generation before the load: a publication in between only makes a wait end at once.
+    seen: u64,
+    published: Guard<Option<Arc<Published<E::RpcConfig>>>>,
+}
+
+// === impl Current ===
+
+impl<'a, E: Env> Current<'a, E> {
     #[inline]
-    pub(crate) fn try_pick(&self, options: &PickOptions<'_>) -> PickOutcome<E::Connection> {
-        // Read before the picker: a publication in between only makes the wait end at once.
-        let seen = self.cell.generation();
-        let guard = self.cell.load();
-        match &*guard {
-            Some(published) => self.pick_from(published, options),
-            None => self.no_picker(seen),
+    pub(crate) fn of(shared: &'a Shared<E>) -> Self {
+        let seen = shared.cell.generation();
+        Self {
+            shared,
+            seen,
+            published: shared.cell.load(),
         }
     }
 
+    /// What calls need of the service config; `None` before the resolver has answered.
+    #[inline]
+    pub fn config(&self) -> Option<&Arc<E::RpcConfig>> {
+        self.published.as_ref().map(|published| &published.config)
+    }
+
+    /// Asks the picker, once; wakes an idle channel.
+    ///
+    /// # Blocking
+    /// Never. Takes no lock and allocates nothing unless the RPC has to wait or fails.
+    #[inline]
+    pub fn pick(&self, options: &PickOptions<'_>) -> PickOutcome<E::Connection> {
+        match &*self.published {
+            Some(published) => self.shared.pick_from(published, options),
+            None => self.shared.no_picker(self.seen),
+        }
+    }
+}
+
+impl<E: Env> fmt::Debug for Current<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current")
+            .field("published", &*self.published)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Shared: picking ===
+
+impl<E: Env> Shared<E> {
     #[inline]
     fn pick_from(
         &self,
