@@ -275,7 +275,7 @@ impl Acceptor {
                     Some(control) => self.obey(control).await,
                     None => return,
                 },
-                stream = accept(self.listener.as_ref()) => {
+                stream = crate::net::accept(self.listener.as_ref()) => {
                     self.serve(Transport::tcp(stream, self.shared.ends.clone()));
                 }
                 Some(_) = self.conns.join_next() => {}
@@ -331,19 +331,5 @@ impl Acceptor {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .behaviour(number)
-    }
-}
-
-/// The next connection; never, without a listener.
-async fn accept(listener: Option<&TcpListener>) -> tokio::net::TcpStream {
-    let Some(listener) = listener else {
-        return std::future::pending().await;
-    };
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            // The client gave up in the queue, or descriptors ran out: the next one may do better.
-            Err(_) => tokio::task::yield_now().await,
-        }
     }
 }

@@ -14,6 +14,7 @@ pub use request::Request;
 pub use send::MAX_STREAM;
 
 use crate::{
+    PeerError,
     hpack::Decoder,
     journal::Recorder,
     net::{Io, Transport},
@@ -23,7 +24,7 @@ use event::PartialBlock;
 use request::Inbound;
 use std::{
     collections::{HashMap, VecDeque},
-    fmt,
+    fmt, io,
     time::Duration,
 };
 use window::Windows;
@@ -168,20 +169,42 @@ impl Conn {
         }
     }
 
-    /// Replaces the octets' carrier, keeping the place in the script: for a TLS handshake.
+    /// Puts another stream on top of the connection's own: a TLS handshake, mostly.
     ///
-    /// What has been read but not used is given up, so call it before anything else is read.
+    /// The connection keeps its number and its journal. What has been read and not been used is
+    /// given up, so wrap it before anything is read. RST is out of reach afterwards:
+    /// [`reset`](Self::reset) drops the stream.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use balancer_testpeer::{Backend, Behaviour, Server};
+    /// use tokio::io::BufStream;
+    ///
+    /// // A buffer in place of TLS; `|io| acceptor.accept(io)` fits as well.
+    /// let buffered = Behaviour::new(|conn| async {
+    ///     let conn = conn.wrap(async |io| Ok(BufStream::new(io))).await?;
+    ///     Backend::new("a").serve(conn).await
+    /// });
+    /// let server = Server::in_memory(buffered);
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What `wrap` answers.
-    pub async fn wrap<T, E, F>(mut self, wrap: impl FnOnce(Box<dyn Io>) -> F) -> Result<Self, E>
+    pub async fn wrap<T, F>(
+        mut self,
+        wrap: impl FnOnce(Box<dyn Io>) -> F,
+    ) -> Result<Self, PeerError>
     where
         T: Io + 'static,
-        F: Future<Output = Result<T, E>>,
+        F: Future<Output = io::Result<T>>,
     {
         let (placeholder, _) = tokio::io::duplex(1);
         let below = std::mem::replace(&mut self.io, Transport::other(Box::new(placeholder)));
-        self.io = Transport::other(Box::new(wrap(Box::new(below)).await?));
+        let above = wrap(Box::new(below))
+            .await
+            .map_err(PeerError::io("wrapping the connection"))?;
+        self.io = Transport::other(Box::new(above));
         Ok(self)
     }
 

@@ -3,7 +3,7 @@
 use super::Conn;
 use crate::{
     PeerError,
-    frame::{Frame, PREFACE},
+    frame::{Frame, PREFACE, setting},
 };
 use bytes::Buf;
 use std::{
@@ -149,6 +149,11 @@ impl Conn {
 
     pub(crate) fn queue(&mut self, frame: &Frame) {
         self.windows.sent(frame);
+        for (id, value) in frame.as_settings().unwrap_or_default() {
+            if id == setting::HEADER_TABLE_SIZE {
+                self.decoder.allow_table_size(value as usize);
+            }
+        }
         frame.encode_into(&mut self.output);
     }
 

@@ -94,7 +94,7 @@ impl Flood {
                     (":authority", "pushed"),
                     (":path", "/"),
                 ]);
-                Frame::push_promise(stream, nth.wrapping_mul(2) + 2, block)
+                Frame::push_promise(stream, (nth.wrapping_mul(2) & 0x7fff_fffe).max(2), block)
             }
             Self::Informational => {
                 Frame::headers(stream, hpack::encode([(":status", "103")]), false)
@@ -117,11 +117,15 @@ pub fn flood(what: Flood, limit: usize) -> Behaviour {
         if let Some(opening) = what.opening(stream) {
             conn.send(opening).await?;
         }
-        let numbers: Vec<u32> = (0..).take(limit).collect();
-        for batch in numbers.chunks(BATCH) {
-            for nth in batch {
-                conn.queue(&what.frame(stream, *nth));
+        let mut left = limit;
+        let mut nth = 0_u32;
+        while left > 0 {
+            let batch = left.min(BATCH);
+            for _ in 0..batch {
+                conn.queue(&what.frame(stream, nth));
+                nth = nth.wrapping_add(1);
             }
+            left -= batch;
             conn.flush().await?;
             conn.forget_input();
         }

@@ -55,9 +55,10 @@ impl Decoder {
         Self::default()
     }
 
-    /// Sets the largest table our SETTINGS allow the other side to use.
+    /// Lets the other side use a table as large as our SETTINGS say; never less than before,
+    /// because it may not have read them yet.
     pub fn allow_table_size(&mut self, octets: usize) {
-        self.allowed = octets;
+        self.allowed = self.allowed.max(octets);
     }
 
     /// The fields of one complete block.

@@ -11,7 +11,7 @@ pub use hoard::FdHoard;
 pub use refused::Refused;
 pub use transport::Io;
 
-pub(crate) use port::Port;
+pub(crate) use port::{Port, accept};
 pub(crate) use transport::{Ends, Transport};
 
 /// How a TCP connection is ended.

@@ -5,7 +5,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 /// Holds a TCP port by a bound socket that never listens.
 ///
@@ -54,4 +54,18 @@ pub(super) fn bound(addr: SocketAddr) -> io::Result<Socket> {
 
 pub(super) fn not_inet() -> io::Error {
     io::Error::other("an IP socket has an address that is not IP")
+}
+
+/// The next connection; never, without a listener.
+pub(crate) async fn accept(listener: Option<&TcpListener>) -> TcpStream {
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            // The client gave up in the queue, or descriptors ran out: the next one may do better.
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
 }

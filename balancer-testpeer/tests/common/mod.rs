@@ -5,12 +5,20 @@
     reason = "each test file uses a part of it"
 )]
 
-use balancer_testpeer::{Io, grpc};
+use balancer_testpeer::{
+    Io, Server,
+    frame::{Frame, PREFACE},
+    grpc, hpack,
+};
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, client::SendRequest};
 use http::{HeaderMap, Request, Response, StatusCode};
 use std::{io, net::SocketAddr};
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+};
 
 /// One connection to a peer.
 #[derive(Debug)]
@@ -70,10 +78,13 @@ impl Client {
         })
     }
 
-    /// How the connection ended, when it has.
+    /// How the connection ended, when the peer has ended it.
     pub async fn ended(self) -> Result<(), h2::Error> {
-        drop(self.send);
-        self.driver.await.expect("h2 must not panic")
+        // Without a handle h2 would close by itself.
+        let Self { send, driver } = self;
+        let ended = driver.await.expect("h2 must not panic");
+        drop(send);
+        ended
     }
 }
 
@@ -137,4 +148,63 @@ pub fn io_kind(error: &h2::Error) -> io::ErrorKind {
         .get_io()
         .unwrap_or_else(|| panic!("must fail with an I/O error: {error}"))
         .kind()
+}
+
+/// A client that reads frames and judges nothing, for floods that h2 would end.
+#[derive(Debug)]
+pub struct RawClient<T> {
+    io: T,
+    input: BytesMut,
+}
+
+impl RawClient<TcpStream> {
+    pub async fn connect(server: &Server) -> Self {
+        Self::over(
+            TcpStream::connect(server.addr())
+                .await
+                .expect("the peer must accept"),
+        )
+        .await
+    }
+}
+
+impl<T: Io> RawClient<T> {
+    pub async fn over(mut io: T) -> Self {
+        io.write_all(PREFACE).await.expect("the peer must read");
+        io.write_all(&Frame::settings(&[]).encode())
+            .await
+            .expect("the peer must read");
+        Self {
+            io,
+            input: BytesMut::new(),
+        }
+    }
+
+    pub async fn request(&mut self, stream: u32) {
+        let block = hpack::encode([
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "peer.test"),
+            (":path", "/e"),
+        ]);
+        let request = Frame::headers(stream, block, true).encode();
+        self.io
+            .write_all(&request)
+            .await
+            .expect("the peer must read");
+    }
+
+    pub async fn frame(&mut self) -> Frame {
+        loop {
+            if let Some(frame) = Frame::decode(&mut self.input) {
+                return frame;
+            }
+            let read = self
+                .io
+                .read_buf(&mut self.input)
+                .await
+                .expect("the peer must write");
+            assert_ne!(read, 0, "the peer must not close");
+        }
+    }
 }
