@@ -25,6 +25,9 @@ pub struct ConnectionRecord {
     pub octets: u64,
     /// Streams opened by a HEADERS frame, in order.
     pub streams: Vec<u32>,
+    /// The most streams that were open at once: opened, and neither answered nor reset. Compare it
+    /// with MAX_CONCURRENT_STREAMS.
+    pub peak_streams: usize,
     /// HEADERS frames read: requests and trailers.
     pub headers: u64,
     /// DATA frames read.
@@ -110,6 +113,7 @@ impl ConnectionRecord {
             error: None,
             octets: 0,
             streams: Vec::new(),
+            peak_streams: 0,
             headers: 0,
             data: 0,
             pings: Vec::new(),
@@ -199,8 +203,12 @@ impl Recorder {
         self.index + 1
     }
 
-    pub(crate) fn frame(&self, frame: &Frame) {
-        self.update(|record| record.read(frame));
+    /// Notes a frame, and how many streams are open after it.
+    pub(crate) fn frame(&self, frame: &Frame, open: usize) {
+        self.update(|record| {
+            record.read(frame);
+            record.peak_streams = record.peak_streams.max(open);
+        });
     }
 
     pub(crate) fn octets(&self, count: usize) {

@@ -7,6 +7,7 @@ use crate::{
     net::{Ends, Io, Port, Transport},
 };
 use std::{
+    collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
@@ -15,7 +16,7 @@ use tokio::{
     io::DuplexStream,
     net::TcpListener,
     sync::{mpsc, oneshot},
-    task::{AbortHandle, JoinSet},
+    task::{self, AbortHandle, JoinError, JoinSet},
 };
 
 /// A scripted server, on loopback TCP and over in-memory pipes at once.
@@ -80,6 +81,8 @@ struct Acceptor {
     listener: Option<TcpListener>,
     controls: mpsc::UnboundedReceiver<Control>,
     conns: JoinSet<()>,
+    /// Which connection each task of `conns` serves.
+    numbers: HashMap<task::Id, usize>,
     journals: Journals,
     shared: Arc<Shared>,
 }
@@ -125,6 +128,7 @@ impl Server {
             listener,
             controls: inbox,
             conns: JoinSet::new(),
+            numbers: HashMap::new(),
             journals: journals.clone(),
             shared: shared.clone(),
         };
@@ -278,7 +282,7 @@ impl Acceptor {
                 stream = crate::net::accept(self.listener.as_ref()) => {
                     self.serve(Transport::tcp(stream, self.shared.ends.clone()));
                 }
-                Some(_) = self.conns.join_next() => {}
+                Some(ended) = self.conns.join_next_with_id() => self.bury(ended),
             }
         }
     }
@@ -295,6 +299,7 @@ impl Acceptor {
                 self.listener = None;
                 self.shared.ends.reset_on_drop(ending == Ending::Reset);
                 self.conns.shutdown().await;
+                self.numbers.clear();
                 self.shared.ends.reset_on_drop(false);
                 let _ = done.send(());
             }
@@ -317,12 +322,24 @@ impl Acceptor {
         let number = conn.number();
         let behaviour = self.behaviour(number);
         let journals = self.journals.clone();
-        self.conns.spawn(async move {
+        let task = self.conns.spawn(async move {
             if let Err(error) = behaviour.run(conn).await {
                 let error: PeerError = error;
                 journals.failed(number, error.to_string());
             }
         });
+        self.numbers.insert(task.id(), number);
+    }
+
+    /// A behaviour that panicked, on an assertion of the test's perhaps, must not go unnoticed.
+    fn bury(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+        if let (Some(number), Err(error)) = (self.numbers.remove(&id), ended)
+            && error.is_panic()
+        {
+            self.journals
+                .failed(number, format!("the behaviour panicked: {error}"));
+        }
     }
 
     fn behaviour(&self, number: usize) -> Behaviour {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use balancer_testpeer::{Answer, Backend, Ending, Peer, Server};
+use balancer_testpeer::{Answer, Backend, Behaviour, Ending, Peer, Script, Server};
 use common::Client;
 use std::time::Duration;
 
@@ -175,6 +175,38 @@ async fn a_drain_finishes_what_is_open_and_loses_nothing() {
     let () = drained;
     assert_eq!(replies.len(), 20);
     assert!(replies.iter().all(|reply| reply.status() == Some("0")));
+}
+
+#[tokio::test]
+async fn a_behaviour_runs_over_a_wrapped_stream_and_its_panic_is_told() {
+    let script = Script::new()
+        .on_connection(
+            1,
+            Behaviour::new(|conn| async {
+                let conn = conn
+                    .wrap(async |io| Ok(tokio::io::BufStream::new(io)))
+                    .await?;
+                Backend::new("wrapped").serve(conn).await
+            }),
+        )
+        .otherwise(Behaviour::new(|mut conn| async move {
+            conn.handshake().await?;
+            panic!("this request must not come");
+        }));
+    let server = Server::start(script).await.unwrap();
+    let mut client = Client::tcp(server.addr()).await;
+    assert_eq!(
+        client.call("/e", b"").await.unwrap().header("x-backend"),
+        "wrapped"
+    );
+    assert_eq!(server.journal().connections[0].peak_streams, 1);
+
+    let _ = Client::tcp(server.addr()).await.ended().await;
+    server
+        .until(|journal| journal.connections[1].error.is_some())
+        .await;
+    let error = server.journal().connections[1].error.clone().unwrap();
+    assert!(error.contains("this request must not come"), "{error}");
 }
 
 #[tokio::test]

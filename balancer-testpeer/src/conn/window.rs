@@ -72,6 +72,11 @@ impl Windows {
         Some(window.min(self.max_frame))
     }
 
+    /// Streams that neither side has finished with.
+    pub(super) fn open(&self) -> usize {
+        self.streams.len()
+    }
+
     fn settings(&mut self, values: &[(u16, u32)]) {
         for (id, value) in values {
             match *id {

@@ -204,8 +204,8 @@ impl Conn {
 
     /// Books that every level needs, whoever reads the frame.
     fn note(&mut self, frame: &Frame) {
-        self.recorder.frame(frame);
         self.windows.received(frame);
+        self.recorder.frame(frame, self.windows.open());
         if frame.kind == crate::frame::kind::HEADERS {
             self.last_stream = self.last_stream.max(frame.stream);
         }

@@ -33,6 +33,8 @@ impl FdHoard {
         if hoard.0.is_empty() {
             return Err(refusal);
         }
+        // Dropped, the seed would be one descriptor for somebody to use.
+        hoard.0.push(seed);
         hoard.release(leave);
         Ok(hoard)
     }
