@@ -1,0 +1,117 @@
+//! From an address to a connection that is ready for RPCs.
+
+use std::sync::Arc;
+
+use balancer_api::{AuthInfo, Dialer, SecurityLevel, Status, TransportCredentials};
+use balancer_channel_core::Connected;
+use http::{
+    HeaderValue,
+    uri::{Authority, Scheme},
+};
+use tokio_util::compat::TokioAsyncReadCompatExt;
+
+use super::{
+    connection::{H2Connection, H2Options, Setup, Spawn},
+    dial::dial,
+    io::{RawIo, TransportIo},
+    shared::Lowercase,
+    tls::TlsClient,
+};
+
+/// Makes connections.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    /// How byte streams are secured.
+    pub(crate) security: Security,
+    /// `None`: TCP and unix sockets.
+    pub(crate) dialer: Option<Arc<dyn Dialer>>,
+    /// The `:authority` of calls. Its host is what the server must prove by default.
+    pub(crate) authority: Authority,
+    /// The `user-agent` of the calls of policies.
+    pub(crate) user_agent: HeaderValue,
+    pub(crate) options: H2Options,
+    pub(crate) spawn: Spawn,
+}
+
+/// How byte streams are secured.
+#[derive(Clone, Debug)]
+pub(crate) enum Security {
+    Plaintext,
+    Tls(TlsClient),
+    /// The application's own.
+    Custom(Arc<dyn TransportCredentials>),
+}
+
+// === impl Connector ===
+
+impl Connector {
+    /// Dials `address`, secures the stream, and makes it ready. `server_name` is what the server
+    /// must prove in place of the authority's host.
+    ///
+    /// # Errors
+    /// UNAVAILABLE, with the address and what went wrong.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket; no task was started.
+    pub(crate) async fn connect(
+        &self,
+        address: &str,
+        server_name: Option<&str>,
+    ) -> Result<Connected<H2Connection>, Status> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Status::unavailable(format!("{address}: {}", Lowercase(error)))
+        };
+        let raw = dial(address, self.dialer.as_deref())
+            .await
+            .map_err(|error| failed(&error))?;
+        let host = server_name.unwrap_or_else(|| self.authority.host());
+        let (io, auth) = self
+            .secure(raw, host)
+            .await
+            .map_err(|error| failed(&error))?;
+        let setup = Setup {
+            peer: address.into(),
+            scheme: self.security.scheme(),
+            authority: self.authority.clone(),
+            user_agent: self.user_agent.clone(),
+            auth,
+            options: self.options.clone(),
+            spawn: self.spawn.clone(),
+        };
+        H2Connection::handshake(io, setup).await
+    }
+
+    async fn secure(
+        &self,
+        raw: RawIo,
+        host: &str,
+    ) -> Result<(TransportIo, AuthInfo), Box<dyn std::error::Error + Send + Sync>> {
+        match &self.security {
+            Security::Plaintext => Ok((
+                TransportIo::Plain(raw),
+                AuthInfo::new("plaintext", SecurityLevel::None),
+            )),
+            Security::Tls(tls) => {
+                let (stream, auth) = tls.handshake(host, raw).await?;
+                Ok((TransportIo::Tls(Box::new(stream)), auth))
+            }
+            Security::Custom(credentials) => {
+                let io = Box::new(raw.compat());
+                let (io, auth) = credentials.client_handshake(host, io).await?;
+                Ok((TransportIo::Plain(RawIo::boxed(io)), auth))
+            }
+        }
+    }
+}
+
+// === impl Security ===
+
+impl Security {
+    /// The `:scheme` of requests.
+    pub(crate) fn scheme(&self) -> Scheme {
+        match self {
+            Self::Plaintext => Scheme::HTTP,
+            Self::Tls(_) | Self::Custom(_) => Scheme::HTTPS,
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! A connection that speaks HTTP/2, from its first byte to its last.
+
+use std::{
+    fmt,
+    future::{Future as _, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use arc_swap::ArcSwapOption;
+use balancer_api::{AuthInfo, CallRequest, Status};
+use balancer_channel_core::{BoxFuture, Connected, Connection, Lost, PolicyCall};
+use bytes::Bytes;
+use h2::client::{self, SendRequest};
+use http::{
+    HeaderValue,
+    uri::{Authority, Scheme},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    call,
+    driver::Driver,
+    keepalive::{Keepalive, KeepaliveOptions},
+    request::RpcRequest,
+    send::SendRpc,
+    shared::{Lowercase, Shared},
+    wire::Wire,
+};
+
+/// Runs a task to its end; the channel counts them.
+pub(crate) type Spawn = Arc<dyn Fn(BoxFuture<()>) + Send + Sync>;
+
+/// A connection that is ready for RPCs. A cheap handle: the connection closes gracefully when the
+/// last one is dropped, and the streams that are open count as handles.
+#[derive(Clone)]
+pub(crate) struct H2Connection(Arc<Handle>);
+
+/// What HTTP/2 leaves open.
+#[derive(Clone, Debug)]
+pub(crate) struct H2Options {
+    /// How many bytes of one response may be on their way unread.
+    pub(crate) stream_window: u32,
+    /// How many bytes of all responses may be on their way unread.
+    pub(crate) connection_window: u32,
+    /// The largest frame that the peer may send.
+    pub(crate) max_frame_size: u32,
+    /// The largest header list that the peer may send.
+    pub(crate) max_header_list_size: u32,
+    /// `None`: silence is not looked into.
+    pub(crate) keepalive: Option<KeepaliveOptions>,
+    /// The connection is drained when its stream identifiers pass this.
+    pub(crate) last_stream_id: u32,
+}
+
+/// What a connection is made with, besides its byte stream.
+pub(crate) struct Setup {
+    /// Who the peer is, for messages.
+    pub(crate) peer: Arc<str>,
+    /// `http` or `https`, for the calls of policies.
+    pub(crate) scheme: Scheme,
+    /// For the calls of policies.
+    pub(crate) authority: Authority,
+    /// For the calls of policies.
+    pub(crate) user_agent: HeaderValue,
+    /// What the handshake established.
+    pub(crate) auth: AuthInfo,
+    pub(crate) options: H2Options,
+    pub(crate) spawn: Spawn,
+}
+
+/// The right to have one stream open.
+pub(super) struct Permit(H2Connection);
+
+struct Handle {
+    /// `None` when no more streams are to be opened. `h2` says goodbye when the last one is gone
+    /// and no stream is open, so it must be possible to take this one away from under a picker.
+    sender: ArcSwapOption<SendRequest<Bytes>>,
+    shared: Arc<Shared>,
+    setup: Setup,
+}
+
+// === impl H2Connection ===
+
+impl H2Connection {
+    /// Makes a connection over `io`. Ends when the peer's SETTINGS have come and were
+    /// acknowledged.
+    ///
+    /// # Errors
+    /// UNAVAILABLE, with the peer's name and what it did instead.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes `io`; no task was started.
+    pub(crate) async fn handshake<T>(io: T, setup: Setup) -> Result<Connected<Self>, Status>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (shared, lost) = Shared::new(setup.peer.clone(), setup.options.last_stream_id);
+        let mut builder = client::Builder::new();
+        builder
+            .enable_push(false)
+            .initial_window_size(setup.options.stream_window)
+            .initial_connection_window_size(setup.options.connection_window)
+            .max_frame_size(setup.options.max_frame_size)
+            .max_header_list_size(setup.options.max_header_list_size);
+        let (sender, mut connection) = builder
+            .handshake::<_, Bytes>(Wire::new(io, shared.clone()))
+            .await
+            .map_err(|error| shared.handshake_failed(&error))?;
+        poll_fn(|cx| match pin!(&mut connection).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Err(shared.broken())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(shared.handshake_failed(&error))),
+            Poll::Pending if shared.is_ready() => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        })
+        .await?;
+
+        let keepalive = setup
+            .options
+            .keepalive
+            .and_then(|options| Some(Keepalive::new(options, connection.ping_pong()?)));
+        let spawn = setup.spawn.clone();
+        let handle = Arc::new(Handle {
+            sender: ArcSwapOption::from_pointee(sender),
+            shared: shared.clone(),
+            setup,
+        });
+        spawn(Box::pin(Driver::new(connection, keepalive, shared.clone())));
+        let lost = async move {
+            match lost.await {
+                Ok(lost) => lost,
+                Err(_) => Lost::new(shared.broken()),
+            }
+        };
+        Ok(Connected {
+            connection: Self(handle),
+            lost: Box::pin(lost),
+        })
+    }
+
+    /// Sends an RPC. See [`SendRpc`].
+    pub(crate) fn send(&self, request: RpcRequest) -> SendRpc {
+        SendRpc::new(self.clone(), request)
+    }
+
+    /// How many RPCs wait for the peer's MAX_CONCURRENT_STREAMS.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared().admission.waiting()
+    }
+
+    /// What the handshake established.
+    pub(crate) fn auth(&self) -> &AuthInfo {
+        &self.0.setup.auth
+    }
+
+    pub(super) fn setup(&self) -> &Setup {
+        &self.0.setup
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+
+    /// What opens a stream, or `None` when the connection was closed. Cloned for each RPC, as `h2`
+    /// wants it; that takes its lock once.
+    pub(super) fn sender(&self) -> Option<SendRequest<Bytes>> {
+        self.0
+            .sender
+            .load()
+            .as_ref()
+            .map(|sender| SendRequest::clone(sender))
+    }
+
+    /// The permit of a stream that was admitted.
+    pub(super) fn into_permit(self) -> Permit {
+        Permit(self)
+    }
+
+    pub(super) fn spawn(&self, task: BoxFuture<()>) {
+        (self.0.setup.spawn)(task);
+    }
+}
+
+impl Connection for H2Connection {
+    fn close(&self) {
+        self.0.close();
+    }
+
+    fn abort(&self, status: Status) {
+        self.shared().abort(status);
+    }
+
+    fn start_call(&self, request: CallRequest) -> PolicyCall {
+        call::start(self, request)
+    }
+
+    fn streams(&self) -> usize {
+        self.shared().admission.open()
+    }
+
+    fn drained(&self) -> BoxFuture<()> {
+        Box::pin(self.shared().ended())
+    }
+}
+
+impl fmt::Debug for H2Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("H2Connection")
+            .field("peer", &self.0.setup.peer)
+            .field("streams", &self.shared().admission.open())
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Handle ===
+
+impl Handle {
+    /// Opens no more streams. When the open ones have ended `h2` closes.
+    fn close(&self) {
+        self.shared
+            .no_new_streams(self.shared.unavailable("connection closed"), false);
+        self.sender.store(None);
+        self.shared.set_closing();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+// === impl Permit ===
+
+impl Permit {
+    pub(super) fn connection(&self) -> &H2Connection {
+        &self.0
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.shared().admission.release();
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permit")
+    }
+}
+
+// === impl H2Options ===
+
+impl Default for H2Options {
+    fn default() -> Self {
+        Self {
+            stream_window: 1 << 20,
+            connection_window: 4 << 20,
+            max_frame_size: 16 << 10,
+            max_header_list_size: 16 << 10,
+            keepalive: None,
+            // Three quarters, as in gRPC-Go.
+            last_stream_id: (1 << 31) / 4 * 3,
+        }
+    }
+}
+
+// === impl Shared, for the handshake ===
+
+impl Shared {
+    /// Why there is no connection: what the socket said, or else what `h2` did.
+    fn handshake_failed(&self, error: &h2::Error) -> Status {
+        self.break_off(self.unavailable(Lowercase(error)));
+        self.broken()
+    }
+}

@@ -1,0 +1,58 @@
+//! Opens byte streams to addresses.
+
+use std::{io, time::Duration};
+
+use balancer_api::Dialer;
+use tokio::net::TcpStream;
+
+use super::io::RawIo;
+
+/// How long data may stay unacknowledged before the kernel gives the connection up (gRFC A18): a
+/// peer that vanished is found without keepalive.
+const USER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Opens a stream to `address`: `ip:port`, `[ip6]:port`, `host:port`, `unix:path` or
+/// `unix:///path`. A dialer of the application's is given the text as it is.
+///
+/// # Errors
+/// The system's; without the address.
+///
+/// # Cancel safety
+/// Dropping the future closes the socket.
+pub(crate) async fn dial(address: &str, dialer: Option<&dyn Dialer>) -> io::Result<RawIo> {
+    if let Some(dialer) = dialer {
+        return Ok(RawIo::boxed(dialer.dial(address).await?));
+    }
+    if let Some(path) = address.strip_prefix("unix:") {
+        return dial_unix(path.strip_prefix("//").unwrap_or(path)).await;
+    }
+    // A host name is looked up here, and its addresses are tried in turn.
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    set_user_timeout(&stream);
+    Ok(RawIo::Tcp(stream))
+}
+
+#[cfg(unix)]
+async fn dial_unix(path: &str) -> io::Result<RawIo> {
+    Ok(RawIo::Unix(tokio::net::UnixStream::connect(path).await?))
+}
+
+#[cfg(not(unix))]
+async fn dial_unix(_: &str) -> io::Result<RawIo> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this platform has no unix sockets",
+    ))
+}
+
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+fn set_user_timeout(stream: &TcpStream) {
+    // Without it the connection works as well; only a dead peer is found later.
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+}
+
+#[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
+fn set_user_timeout(_: &TcpStream) {
+    let _ = USER_TIMEOUT;
+}

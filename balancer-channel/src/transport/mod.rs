@@ -1,0 +1,44 @@
+//! The channel's transport: HTTP/2 over TCP, TLS, unix sockets and streams of the application's.
+//!
+//! It drives the `h2` crate itself. A thin reader of frame headers around the socket ([`sniff`],
+//! [`wire`]) tells what `h2` does not: when SETTINGS and GOAWAY came, and which requests left.
+//!
+//! ```text
+//! let connected = Connector { .. }.connect(&address, ..).await?;     // SETTINGS have come
+//! let response = connected.connection.send(RpcRequest::new(head, body)).await;
+//! match response {
+//!     Ok(response) => Ok(response.into_http(hook)),                  // hook: told once, at the end
+//!     Err(SendFailure { kind, status, request }) => ..               // request: to be sent again
+//! }
+//! ```
+//! `connected.lost` ends when no new stream may be opened: at a GOAWAY frame, at a loss.
+
+mod admission;
+mod call;
+mod connect;
+mod connection;
+mod dial;
+mod driver;
+mod io;
+mod keepalive;
+mod request;
+mod response;
+mod send;
+mod shared;
+mod sniff;
+mod status;
+mod tls;
+mod upload;
+mod wire;
+
+pub(crate) use connect::{Connector, Security};
+pub(crate) use connection::{H2Connection, H2Options, Setup, Spawn};
+pub(crate) use keepalive::KeepaliveOptions;
+pub(crate) use request::{ReplayBody, RpcRequest};
+pub(crate) use response::{EndHook, RpcEnd, RpcResponse};
+pub(crate) use send::{FailureKind, SendFailure, SendRpc};
+pub(crate) use status::{from_tonic, to_tonic};
+pub use tls::{TlsConfig, TlsConfigError};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! What a connection's driver, its streams and its handles know of it together.
+
+use std::{
+    fmt, io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicBool, AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+};
+
+use balancer_api::Status;
+use balancer_channel_core::Lost;
+use futures_util::task::AtomicWaker;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    admission::Admission,
+    sniff::{GoAway, NotHttp2, ReadEvent, WriteEvent},
+};
+
+/// The state of one connection.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) admission: Admission,
+    /// Wakes the driver for what `h2` would not wake it for.
+    pub(super) driver: AtomicWaker,
+    /// Who the peer is, for messages.
+    peer: Arc<str>,
+    /// The highest stream whose header block the socket took.
+    taken: AtomicU32,
+    /// The connection is drained when `taken` passes this.
+    last_stream_id: u32,
+    /// How many reads brought bytes; for keepalive.
+    reads: AtomicU64,
+    /// The peer's SETTINGS came, and `h2` acknowledged them.
+    ready: AtomicBool,
+    /// No handle opens a stream any more.
+    closing: AtomicBool,
+    /// Whether the socket is closed.
+    ended: watch::Sender<bool>,
+    /// Guards how the connection ends. A leaf; nothing is called under it.
+    end: Mutex<End>,
+}
+
+#[derive(Debug)]
+struct End {
+    first_settings: bool,
+    /// Told when no new stream may be opened.
+    tell: Option<oneshot::Sender<Lost>>,
+    /// Why that was.
+    lost: Option<Status>,
+    /// Why the open streams end, where they do.
+    broken: Option<Status>,
+    aborted: bool,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// The state, and the news of the end.
+    pub(super) fn new(peer: Arc<str>, last_stream_id: u32) -> (Arc<Self>, oneshot::Receiver<Lost>) {
+        let (tell, lost) = oneshot::channel();
+        let shared = Self {
+            admission: Admission::new(),
+            driver: AtomicWaker::new(),
+            peer,
+            taken: AtomicU32::new(0),
+            last_stream_id,
+            reads: AtomicU64::new(0),
+            ready: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            ended: watch::Sender::new(false),
+            end: Mutex::new(End {
+                first_settings: true,
+                tell: Some(tell),
+                lost: None,
+                broken: None,
+                aborted: false,
+            }),
+        };
+        (Arc::new(shared), lost)
+    }
+
+    /// UNAVAILABLE, with the peer's name before `message`.
+    pub(super) fn unavailable(&self, message: impl fmt::Display) -> Status {
+        Status::unavailable(format!("{}: {message}", self.peer))
+    }
+
+    /// Whether the peer's SETTINGS are in force.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Acquire)
+    }
+
+    /// Whether the socket took the whole header block of `stream`. Streams are opened in order.
+    pub(super) fn was_taken(&self, stream: u32) -> bool {
+        stream <= self.taken.load(Acquire)
+    }
+
+    /// Grows whenever bytes are read.
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Relaxed)
+    }
+
+    pub(super) fn count_read(&self) {
+        // One writer: the driver.
+        self.reads.store(self.reads.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Why open streams end, or why no stream can be opened.
+    pub(super) fn broken(&self) -> Status {
+        let end = self.end();
+        let known = end.broken.as_ref().or(end.lost.as_ref()).cloned();
+        drop(end);
+        known.unwrap_or_else(|| self.unavailable("connection lost"))
+    }
+
+    /// Nobody opens streams any more: the driver sees to it that the connection ends.
+    pub(super) fn set_closing(&self) {
+        self.closing.store(true, Release);
+        self.driver.wake();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Acquire)
+    }
+
+    /// The socket is closed.
+    pub(super) fn set_ended(&self) {
+        self.ended.send_replace(true);
+    }
+
+    /// Ends when the socket is closed.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut ended = self.ended.subscribe();
+        // An error means that the sender is gone, and the connection with it.
+        async move { ended.wait_for(|ended| *ended).await.map_or((), drop) }
+    }
+
+    pub(super) fn is_aborted(&self) -> bool {
+        self.end().aborted
+    }
+
+    // --- what happens to the connection ---
+
+    pub(super) fn read_event(&self, event: ReadEvent) -> Option<NotHttp2> {
+        match event {
+            ReadEvent::Settings {
+                max_concurrent_streams,
+            } => {
+                let first = std::mem::take(&mut self.end().first_settings);
+                let limit = max_concurrent_streams
+                    .map(|max| usize::try_from(max).unwrap_or(usize::MAX))
+                    // Without a value there is no limit, until a later frame sets one.
+                    .or(first.then_some(usize::MAX));
+                if let Some(limit) = limit {
+                    self.admission.set_limit(limit);
+                }
+                None
+            }
+            ReadEvent::GoAway(frame) => {
+                self.go_away(&frame);
+                None
+            }
+            ReadEvent::NotHttp2(first) => Some(first),
+        }
+    }
+
+    pub(super) fn write_event(&self, event: WriteEvent) {
+        match event {
+            WriteEvent::Headers(id) => {
+                // One writer, and streams are opened in order; trailers come later than their head.
+                if id > self.taken.load(Relaxed) {
+                    self.taken.store(id, Release);
+                }
+                if id > self.last_stream_id {
+                    self.no_new_streams(self.unavailable("stream identifiers used up"), false);
+                }
+            }
+            WriteEvent::SettingsAck => self.ready.store(true, Release),
+        }
+    }
+
+    pub(super) fn io_failed(&self, error: &io::Error) {
+        self.break_off(self.unavailable(Lowercase(error)));
+    }
+
+    pub(super) fn read_ended(&self, partial: Option<NotHttp2>) {
+        self.break_off(match partial {
+            Some(not_http2) => self.unavailable(not_http2),
+            None if self.is_ready() => self.unavailable("connection closed by the peer"),
+            None => self.unavailable("connection closed by the peer before its SETTINGS"),
+        });
+    }
+
+    /// Open streams end with `status`, unless an earlier reason is known.
+    pub(super) fn break_off(&self, status: Status) {
+        self.end().broken.get_or_insert_with(|| status.clone());
+        self.no_new_streams(status, false);
+    }
+
+    /// As [`break_off`](Self::break_off), at once, and by us.
+    pub(super) fn abort(&self, status: Status) {
+        let mut end = self.end();
+        end.aborted = true;
+        end.broken = Some(status.clone());
+        drop(end);
+        self.no_new_streams(status, false);
+        self.driver.wake();
+    }
+
+    /// Opens no more streams; the first reason is the one that is told.
+    pub(super) fn no_new_streams(&self, status: Status, too_many_pings: bool) {
+        let mut end = self.end();
+        end.lost.get_or_insert_with(|| status.clone());
+        let tell = end.tell.take();
+        drop(end);
+        self.admission.close();
+        if let Some(tell) = tell {
+            let mut lost = Lost::new(status);
+            lost.too_many_pings = too_many_pings;
+            // Nobody listens when the channel has forgotten the connection.
+            let _ = tell.send(lost);
+        }
+    }
+
+    fn go_away(&self, frame: &GoAway) {
+        let reason = h2::Reason::from(frame.code);
+        let calm = reason == h2::Reason::ENHANCE_YOUR_CALM && frame.debug == b"too_many_pings";
+        let status = if frame.debug.is_empty() {
+            self.unavailable(format_args!("server sent GOAWAY {}", ReasonName(reason)))
+        } else {
+            self.unavailable(format_args!(
+                "server sent GOAWAY {} \"{}\"",
+                ReasonName(reason),
+                frame.debug.escape_ascii()
+            ))
+        };
+        self.no_new_streams(status, calm);
+    }
+
+    fn end(&self) -> MutexGuard<'_, End> {
+        // Every change under the lock is whole before anything can panic.
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An error code by its name in RFC 9113.
+pub(super) struct ReasonName(pub(super) h2::Reason);
+
+impl fmt::Display for ReasonName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.0 {
+            h2::Reason::NO_ERROR => "NO_ERROR",
+            h2::Reason::PROTOCOL_ERROR => "PROTOCOL_ERROR",
+            h2::Reason::INTERNAL_ERROR => "INTERNAL_ERROR",
+            h2::Reason::FLOW_CONTROL_ERROR => "FLOW_CONTROL_ERROR",
+            h2::Reason::SETTINGS_TIMEOUT => "SETTINGS_TIMEOUT",
+            h2::Reason::STREAM_CLOSED => "STREAM_CLOSED",
+            h2::Reason::FRAME_SIZE_ERROR => "FRAME_SIZE_ERROR",
+            h2::Reason::REFUSED_STREAM => "REFUSED_STREAM",
+            h2::Reason::CANCEL => "CANCEL",
+            h2::Reason::COMPRESSION_ERROR => "COMPRESSION_ERROR",
+            h2::Reason::CONNECT_ERROR => "CONNECT_ERROR",
+            h2::Reason::ENHANCE_YOUR_CALM => "ENHANCE_YOUR_CALM",
+            h2::Reason::INADEQUATE_SECURITY => "INADEQUATE_SECURITY",
+            h2::Reason::HTTP_1_1_REQUIRED => "HTTP_1_1_REQUIRED",
+            other => return write!(f, "0x{:x}", u32::from(other)),
+        };
+        f.write_str(name)
+    }
+}
+
+/// An error's text without the capital letter that the system gives it.
+pub(super) struct Lowercase<T>(pub(super) T);
+
+impl<T: fmt::Display> fmt::Display for Lowercase<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        let mut chars = text.chars();
+        match (chars.next(), chars.clone().next()) {
+            // Not an acronym.
+            (Some(first), Some(second)) if second.is_lowercase() => {
+                write!(f, "{}{}", first.to_lowercase(), chars.as_str())
+            }
+            _ => f.write_str(&text),
+        }
+    }
+}

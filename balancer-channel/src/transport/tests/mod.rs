@@ -1,0 +1,4 @@
+//! The transport against real sockets on loopback.
+
+mod support;
+mod unary;
