@@ -1,7 +1,64 @@
 //! A gRPC channel for tonic clients with pluggable load balancing.
+//!
+//! tonic's generated clients take any tower service; give them a [`Channel`] instead of tonic's own
+//! and their RPCs are spread over connected backends by a policy that a service config names.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use balancer_channel::Channel;
+//!
+//! let channel = Channel::builder("dns:///greeter.prod:50051")
+//!     .plaintext() // or .tls(..): never a silent default
+//!     .default_service_config(r#"{"loadBalancingConfig":[{"round_robin":{}}]}"#)
+//!     .build()?;
+//! # Ok(()) }
+//! ```
+//!
+//! # What it does
+//! - connects to every backend that the policy wants, and sends no RPC to one that is not READY:
+//!   READY means that the peer has sent its HTTP/2 SETTINGS;
+//! - redials what is lost, with gRPC's back-off;
+//! - keeps RPCs waiting while something connects, and fails them with the last real error when
+//!   nothing does;
+//! - sends an RPC again that no server can have seen, so that draining backends costs nothing;
+//! - switches policies without a gap, and contains those that panic.
+//!
+//! # Where things are
+//! [`Channel::builder`] takes a [`Target`] and builds; [`WaitForReady`] is for single calls;
+//! [`Resolver`] and [`ManualResolver`] say where endpoints come from; [`TlsConfig`] how connections
+//! are secured. Policies of your own go into a [`Registry`] or to
+//! [`ChannelBuilder::policy`].
+
 #![forbid(unsafe_code)]
 
-#[allow(dead_code, unused_imports, reason = "the channel comes next")]
+mod builder;
+mod call;
+mod channel;
+mod deadline;
+mod env;
+mod options;
+mod orca;
+mod policies;
+mod resolver;
+mod rpc_config;
+mod status;
+mod target;
+mod timeout;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "used by later parts of the channel"
+)]
 mod transport;
 
+pub use balancer_channel_core::{
+    Backoff, ConnectivityStates, ManualResolver, Resolution, Resolver, Snapshot, SubConnSnapshot,
+};
+pub use balancer_registry::{Registry, ServiceConfig, ServiceConfigError};
+pub use builder::{BuildError, ChannelBuilder};
+pub use call::ResponseFuture;
+pub use channel::Channel;
+pub use options::WaitForReady;
+pub use policies::register_shipped;
+pub use target::{Target, TargetError};
 pub use transport::{TlsConfig, TlsConfigError};

@@ -1,4 +1,12 @@
 //! The transport against real sockets on loopback.
 
+mod admission;
+mod connect;
+mod end;
+mod faults;
+mod policy_call;
+mod sniff;
+mod streaming;
 mod support;
+mod tls;
 mod unary;

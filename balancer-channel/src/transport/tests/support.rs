@@ -10,6 +10,7 @@ use std::{
 
 use balancer_api::Status;
 use balancer_channel_core::Connected;
+use balancer_testpeer::Conn;
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response, uri::Authority};
@@ -70,6 +71,55 @@ where
         serve(socket).await;
     });
     connector.connect(&address, None).await
+}
+
+/// A connection and the other end of it, frame by frame; the peer's SETTINGS are `settings`.
+pub(super) async fn pair_by_hand(settings: &[(u16, u32)]) -> (Connected<H2Connection>, Conn) {
+    pair_by_hand_with(connector(), settings).await
+}
+
+pub(super) async fn pair_by_hand_with(
+    connector: Connector,
+    settings: &[(u16, u32)],
+) -> (Connected<H2Connection>, Conn) {
+    let (listener, address) = listen().await;
+    let accept = async {
+        let (socket, _) = listener.accept().await.expect("accept");
+        let mut conn = Conn::over(socket);
+        conn.handshake_with(settings).await.expect("the client's SETTINGS");
+        conn
+    };
+    let (connected, conn) = tokio::join!(connector.connect(&address, None), accept);
+    (connected.expect("the peer is there"), conn)
+}
+
+/// A connector whose tasks are counted: the count of those that run.
+pub(super) fn counting_connector() -> (Connector, Tasks) {
+    let tasks = Tasks::default();
+    let spawn = {
+        let tasks = tasks.clone();
+        Arc::new(move |task| {
+            let running = Arc::clone(&tasks.0);
+            drop(tokio::spawn(async move {
+                let _running = running;
+                task.await
+            }));
+        })
+    };
+    (Connector { spawn, ..connector() }, tasks)
+}
+
+/// How many tasks of a connector run.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tasks(Arc<()>);
+
+impl Tasks {
+    /// Waits until no task runs. `holders`: connectors that are still there.
+    pub(super) async fn none(&self, holders: usize) {
+        while Arc::strong_count(&self.0) > 1 + holders {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 /// An `h2` server that runs `answer` for each request, at the same time.
@@ -133,6 +183,16 @@ pub(super) fn ok_trailers() -> HeaderMap {
         http::HeaderName::from_static("grpc-status"),
         HeaderValue::from_static("0"),
     )])
+}
+
+/// One message with its prefix.
+pub(super) fn framed(message: &[u8]) -> Bytes {
+    balancer_testpeer::grpc::message(message)
+}
+
+/// A request whose body, one message, is all there.
+pub(super) fn call(message: &[u8]) -> RpcRequest {
+    unary(framed(message))
 }
 
 /// A request with a body that is all there.

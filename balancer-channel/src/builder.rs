@@ -1,0 +1,403 @@
+//! How a channel is described.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use balancer_api::{Builder, Dialer, TransportCredentials};
+use balancer_channel_core::{Backoff, Core, Resolver, Settings};
+use balancer_registry::{Registry, ServiceConfigError};
+use http::{HeaderValue, uri::Authority};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    Channel, Target, TargetError,
+    env::TokioEnv,
+    policies,
+    resolver::{DnsResolver, FixedResolver},
+    rpc_config::RpcConfig,
+    target::{Kind, Scheme as TargetScheme},
+    transport::{Connector, H2Options, KeepaliveOptions, Security, TlsConfig, TlsConfigError},
+};
+
+/// Describes a channel; [`build`](Self::build) makes it.
+///
+/// One thing has to be said: how connections are secured. There is no default that could be
+/// plaintext by accident.
+#[must_use = "a description is not a channel"]
+pub struct ChannelBuilder {
+    target: String,
+    security: Option<Chosen>,
+    default_service_config: Option<String>,
+    fixed_policy: Option<String>,
+    registry: Option<Registry>,
+    policies: Vec<Arc<dyn Builder>>,
+    resolver: Option<Arc<dyn Resolver>>,
+    ignore_resolver_config: bool,
+    authority: Option<String>,
+    user_agent: Option<String>,
+    dialer: Option<Arc<dyn Dialer>>,
+    keepalive: Option<KeepaliveOptions>,
+    backoff: Backoff,
+    min_connect_timeout: Option<Duration>,
+    max_queued_rpcs: Option<usize>,
+    max_endpoints: Option<usize>,
+    min_resolution_interval: Duration,
+    warm_up: Option<Duration>,
+}
+
+/// How connections are to be secured.
+#[derive(Debug)]
+enum Chosen {
+    Plaintext,
+    Tls(TlsConfig),
+    Custom(Arc<dyn TransportCredentials>),
+}
+
+/// Why a channel could not be built.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The target is malformed.
+    Target(TargetError),
+    /// Neither TLS nor plaintext nor other credentials were chosen.
+    NoSecurity,
+    /// The target's scheme says one thing, the credentials another.
+    SecurityMismatch {
+        /// The target's scheme.
+        scheme: &'static str,
+        /// What was chosen.
+        chosen: &'static str,
+    },
+    /// The default service config is invalid.
+    ServiceConfig(ServiceConfigError),
+    /// A policy cannot be registered.
+    Policy(String),
+    /// The TLS configuration is unusable.
+    Tls(TlsConfigError),
+    /// The authority is malformed.
+    Authority(String),
+    /// The user agent is malformed.
+    UserAgent(String),
+    /// There is no tokio runtime here to run the channel on.
+    NoRuntime,
+}
+
+// === impl ChannelBuilder ===
+
+impl ChannelBuilder {
+    pub(crate) fn new(target: String) -> Self {
+        Self {
+            target,
+            security: None,
+            default_service_config: None,
+            fixed_policy: None,
+            registry: None,
+            policies: Vec::new(),
+            resolver: None,
+            ignore_resolver_config: false,
+            authority: None,
+            user_agent: None,
+            dialer: None,
+            keepalive: None,
+            backoff: Backoff::default(),
+            min_connect_timeout: None,
+            max_queued_rpcs: None,
+            max_endpoints: None,
+            min_resolution_interval: Duration::from_secs(30),
+            warm_up: None,
+        }
+    }
+
+    /// Connections are readable and forgeable by whoever is on the path.
+    pub fn plaintext(mut self) -> Self {
+        self.security = Some(Chosen::Plaintext);
+        self
+    }
+
+    /// Connections are secured by TLS. The certificate's name is checked against the authority.
+    pub fn tls(mut self, config: TlsConfig) -> Self {
+        self.security = Some(Chosen::Tls(config));
+        self
+    }
+
+    /// Connections are secured by credentials of the application's own.
+    pub fn credentials(mut self, credentials: Arc<dyn TransportCredentials>) -> Self {
+        self.security = Some(Chosen::Custom(credentials));
+        self
+    }
+
+    /// The service config while the resolver gives none, as JSON: which policy balances the load,
+    /// time-outs and retries by method.
+    pub fn default_service_config(mut self, json: impl Into<String>) -> Self {
+        self.default_service_config = Some(json.into());
+        self
+    }
+
+    /// A policy, by name and without configuration, that no service config can change.
+    pub fn fixed_policy(mut self, name: impl Into<String>) -> Self {
+        self.fixed_policy = Some(name.into());
+        self
+    }
+
+    /// Where policies are found by name; [`Registry::global`] by default.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// Registers a policy for this channel alone.
+    pub fn policy(mut self, builder: Arc<dyn Builder>) -> Self {
+        self.policies.push(builder);
+        self
+    }
+
+    /// Where endpoints come from, in place of what the target's scheme says.
+    pub fn resolver(mut self, resolver: impl Resolver) -> Self {
+        self.resolver = Some(Arc::new(resolver));
+        self
+    }
+
+    /// Ignores service configs that the resolver brings.
+    pub fn ignore_resolver_service_config(mut self) -> Self {
+        self.ignore_resolver_config = true;
+        self
+    }
+
+    /// The `:authority` of requests and the name that certificates are checked against, in place of
+    /// the target's.
+    pub fn authority(mut self, authority: impl Into<String>) -> Self {
+        self.authority = Some(authority.into());
+        self
+    }
+
+    /// Goes before the channel's own name in `user-agent`.
+    pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
+        self.user_agent = Some(user_agent.into());
+        self
+    }
+
+    /// Opens byte streams, in place of TCP and unix sockets.
+    pub fn dialer(mut self, dialer: Arc<dyn Dialer>) -> Self {
+        self.dialer = Some(dialer);
+        self
+    }
+
+    /// Pings a silent peer every `time` while RPCs are in flight (also without any, if
+    /// `without_calls`), and gives the connection up when nothing comes back within `timeout`
+    /// (gRFC A8). Off by default; `time` is at least 10 s.
+    pub fn keepalive(mut self, time: Duration, timeout: Duration, without_calls: bool) -> Self {
+        self.keepalive = Some(KeepaliveOptions {
+            time,
+            timeout,
+            without_streams: without_calls,
+        });
+        self
+    }
+
+    /// The back-off between attempts to connect: 1 s, growing by 1.6 to 120 s, ± 20 %.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// How long connecting to a SubConn's addresses may take at least: 20 s.
+    pub fn min_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.min_connect_timeout = Some(timeout);
+        self
+    }
+
+    /// How many RPCs may wait for a connection: 100,000. More fail with RESOURCE_EXHAUSTED.
+    pub fn max_queued_rpcs(mut self, max: usize) -> Self {
+        self.max_queued_rpcs = Some(max);
+        self
+    }
+
+    /// How many endpoints a resolver may give: 10,000. A longer list is refused.
+    pub fn max_endpoints(mut self, max: usize) -> Self {
+        self.max_endpoints = Some(max);
+        self
+    }
+
+    /// How long DNS is not asked again after it has answered: 30 s.
+    pub fn min_resolution_interval(mut self, interval: Duration) -> Self {
+        self.min_resolution_interval = interval;
+        self
+    }
+
+    /// Holds the first RPCs until every backend has been tried once, or for `wait` from the first
+    /// connection on, so that a burst at the start does not all go to whoever connected first.
+    pub fn warm_up(mut self, wait: Duration) -> Self {
+        self.warm_up = Some(wait);
+        self
+    }
+
+    /// Makes the channel. It does nothing before its first RPC or [`Channel::connect`].
+    ///
+    /// # Errors
+    /// See [`BuildError`]; each says what is wrong with which setting.
+    pub fn build(self) -> Result<Channel, BuildError> {
+        let target: Target = self.target.parse().map_err(BuildError::Target)?;
+        let security = self.security.ok_or(BuildError::NoSecurity)?;
+        check_scheme(target.scheme(), &security)?;
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+
+        let authority = self.authority.as_deref().unwrap_or(target.authority());
+        let authority: Authority = authority
+            .parse()
+            .map_err(|_| BuildError::Authority(authority.to_owned()))?;
+        let own = concat!("balancer-channel/", env!("CARGO_PKG_VERSION"));
+        let user_agent = match &self.user_agent {
+            Some(first) => HeaderValue::try_from(format!("{first} {own}"))
+                .map_err(|_| BuildError::UserAgent(first.clone()))?,
+            None => HeaderValue::from_static(own),
+        };
+
+        let registry = self.registry.unwrap_or_else(|| {
+            policies::register_shipped(Registry::global());
+            Registry::global().clone()
+        });
+        let registry = Registry::layered_over(&registry);
+        for policy in self.policies {
+            let registered = registry.register(policy);
+            registered.map_err(|error| BuildError::Policy(error.to_string()))?;
+        }
+        let json = self.default_service_config.as_deref().unwrap_or("{}");
+        let default_config =
+            RpcConfig::parse(json, &registry).map_err(BuildError::ServiceConfig)?;
+        let fixed_policy = match self.fixed_policy {
+            None => None,
+            Some(name) => {
+                let name = json_string(&name);
+                let json = format!(r#"{{"loadBalancingConfig":[{{{name}:{{}}}}]}}"#);
+                let config =
+                    RpcConfig::parse(&json, &registry).map_err(BuildError::ServiceConfig)?;
+                Some(config.policy)
+            }
+        };
+
+        let resolver = self.resolver.unwrap_or_else(|| match target.kind() {
+            Kind::Dns { host, port, .. } => {
+                Arc::new(DnsResolver::new(host, *port, self.min_resolution_interval))
+            }
+            Kind::Fixed(endpoints) => Arc::new(FixedResolver(endpoints.clone())),
+        });
+
+        let mut settings = Settings::new(
+            target.as_str(),
+            authority.as_str(),
+            resolver,
+            default_config,
+        );
+        settings.fixed_policy = fixed_policy;
+        settings.ignore_resolver_config = self.ignore_resolver_config;
+        settings.backoff = self.backoff;
+        settings.warm_up = self.warm_up;
+        settings.dialer = self.dialer.clone();
+        if let Some(timeout) = self.min_connect_timeout {
+            settings.min_connect_timeout = timeout;
+        }
+        if let Some(max) = self.max_queued_rpcs {
+            settings.max_waiting = max;
+        }
+        if let Some(max) = self.max_endpoints {
+            settings.max_endpoints = max;
+        }
+
+        let tasks = TaskTracker::new();
+        let security = match security {
+            Chosen::Plaintext => Security::Plaintext,
+            Chosen::Tls(config) => Security::Tls(config.client().map_err(BuildError::Tls)?),
+            Chosen::Custom(credentials) => {
+                settings.dial_creds = Some(credentials.clone());
+                Security::Custom(credentials)
+            }
+        };
+        let connector = Connector {
+            security,
+            dialer: self.dialer,
+            authority,
+            user_agent,
+            options: H2Options {
+                keepalive: self.keepalive,
+                ..H2Options::default()
+            },
+            spawn: {
+                let (tasks, runtime) = (tasks.clone(), runtime.clone());
+                Arc::new(move |task| drop(tasks.spawn_on(task, &runtime)))
+            },
+        };
+        let env = TokioEnv::new(runtime, tasks, connector, registry);
+        Ok(Channel::new(Core::new(Arc::new(env), settings)))
+    }
+}
+
+/// A string as JSON writes it.
+fn json_string(text: &str) -> String {
+    let mut json = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => json.extend(['\\', c]),
+            c if c.is_control() => json.push_str(&format!("\\u{:04x}", c as u32)),
+            c => json.push(c),
+        }
+    }
+    json.push('"');
+    json
+}
+
+fn check_scheme(scheme: Option<TargetScheme>, security: &Chosen) -> Result<(), BuildError> {
+    match (scheme, matches!(security, Chosen::Plaintext)) {
+        (Some(TargetScheme::Http), false) => Err(BuildError::SecurityMismatch {
+            scheme: "http",
+            chosen: "secured connections",
+        }),
+        (Some(TargetScheme::Https), true) => Err(BuildError::SecurityMismatch {
+            scheme: "https",
+            chosen: "plaintext",
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl fmt::Debug for ChannelBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelBuilder")
+            .field("target", &self.target)
+            .field("security", &self.security)
+            .field("default_service_config", &self.default_service_config)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl BuildError ===
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Target(error) => error.fmt(f),
+            Self::NoSecurity => f.write_str(
+                "no transport security was chosen: call tls(..), credentials(..), or, where nothing \
+                 has to be protected, plaintext()",
+            ),
+            Self::SecurityMismatch { scheme, chosen } => {
+                write!(f, "the target's scheme is {scheme} but {chosen} were chosen")
+            }
+            Self::ServiceConfig(error) => write!(f, "default service config: {error}"),
+            Self::Policy(error) => write!(f, "policy: {error}"),
+            Self::Tls(error) => write!(f, "TLS: {error}"),
+            Self::Authority(text) => write!(f, "authority {text:?} is not host or host:port"),
+            Self::UserAgent(text) => write!(f, "user agent {text:?} is not a header value"),
+            Self::NoRuntime => f.write_str("a channel must be built within a tokio runtime"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Target(error) => Some(error),
+            Self::ServiceConfig(error) => Some(error),
+            Self::Tls(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The core's environment on tokio: clock, tasks, chance, connections.
+
+use std::{fmt, time::Duration};
+
+use balancer_api::{Status, Timestamp};
+use balancer_channel_core::{BoxFuture, ConnectRequest, Connected, Env, Lookaside, ParsedConfig};
+use balancer_registry::Registry;
+use http::{
+    HeaderValue,
+    header::USER_AGENT,
+    uri::{Authority, PathAndQuery, Scheme, Uri},
+};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    rpc_config::RpcConfig,
+    transport::{Connector, H2Connection, Security},
+};
+
+/// One channel's environment. Tasks run on the runtime that the channel was built on, and are
+/// counted, so that closing can wait for the last one.
+pub(crate) struct TokioEnv {
+    start: Instant,
+    runtime: Handle,
+    tasks: TaskTracker,
+    connector: Connector,
+    registry: Registry,
+    scheme: Scheme,
+    authority: Authority,
+    user_agent: HeaderValue,
+}
+
+// === impl TokioEnv ===
+
+impl TokioEnv {
+    pub(crate) fn new(
+        runtime: Handle,
+        tasks: TaskTracker,
+        connector: Connector,
+        registry: Registry,
+    ) -> Self {
+        let start = Instant::now();
+        let scheme = connector.security.scheme();
+        let (authority, user_agent) = (connector.authority.clone(), connector.user_agent.clone());
+        Self {
+            start,
+            runtime,
+            tasks,
+            connector,
+            registry,
+            scheme,
+            authority,
+            user_agent,
+        }
+    }
+
+    /// Ends when every task of the channel has ended.
+    pub(crate) async fn tasks_ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// How many tasks run.
+    pub(crate) fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// A point of tokio's clock on the channel's.
+    pub(crate) fn timestamp(&self, at: Instant) -> Timestamp {
+        Timestamp::ZERO + at.saturating_duration_since(self.start)
+    }
+
+    /// A sleep on the channel's own runtime, wherever it is polled.
+    pub(crate) fn sleep(&self, until: Instant) -> Sleep {
+        let _entered = self.runtime.enter();
+        tokio::time::sleep_until(until)
+    }
+
+    /// Puts the channel's scheme, authority and user agent into a request.
+    pub(crate) fn address(&self, head: &mut http::Request<()>) {
+        let path = std::mem::take(head.uri_mut()).into_parts().path_and_query;
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *head.uri_mut() = uri;
+        }
+        *head.version_mut() = http::Version::HTTP_2;
+        head.headers_mut()
+            .entry(USER_AGENT)
+            .or_insert_with(|| self.user_agent.clone());
+    }
+}
+
+impl Env for TokioEnv {
+    type Connection = H2Connection;
+    type RpcConfig = RpcConfig;
+
+    fn parse_config(&self, json: &str) -> Result<ParsedConfig<RpcConfig>, String> {
+        RpcConfig::parse(json, &self.registry).map_err(|error| error.to_string())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.timestamp(Instant::now())
+    }
+
+    fn random(&self) -> u64 {
+        fastrand::u64(..)
+    }
+
+    fn spawn(&self, task: BoxFuture<()>) {
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> BoxFuture<()> {
+        let until = self.start.checked_add(at - Timestamp::ZERO);
+        // Beyond what the clock can say is never, as far as anybody can tell.
+        let far = || self.start + Duration::from_secs(60 * 60 * 24 * 365);
+        Box::pin(self.sleep(until.unwrap_or_else(far)))
+    }
+
+    fn connect(
+        &self,
+        request: ConnectRequest,
+    ) -> BoxFuture<Result<Connected<H2Connection>, Status>> {
+        let mut connector = self.connector.clone();
+        if let Some(min) = request.min_keepalive
+            && let Some(keepalive) = &mut connector.options.keepalive
+        {
+            keepalive.time = keepalive.time.max(min);
+        }
+        Box::pin(async move {
+            if let Some(Lookaside {
+                target,
+                credentials,
+                dialer,
+            }) = request.lookaside
+            {
+                connector.authority = target
+                    .parse()
+                    .map_err(|_| Status::unavailable(format!("{target:?} is not host:port")))?;
+                if let Some(credentials) = credentials {
+                    connector.security = Security::Custom(credentials);
+                }
+                if dialer.is_some() {
+                    connector.dialer = dialer;
+                }
+            }
+            // A name from the resolver is not for it to choose: whoever can change addresses could
+            // then present any certificate. The authority is what has to be proved.
+            connector.connect(request.address.addr(), None).await
+        })
+    }
+}
+
+impl fmt::Debug for TokioEnv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokioEnv")
+            .field("authority", &self.authority)
+            .field("tasks", &self.tasks.len())
+            .finish_non_exhaustive()
+    }
+}

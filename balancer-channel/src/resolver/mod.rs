@@ -1,0 +1,7 @@
+//! The resolvers that come with the channel.
+
+mod dns;
+mod fixed;
+
+pub(crate) use dns::DnsResolver;
+pub(crate) use fixed::FixedResolver;

@@ -1,0 +1,41 @@
+//! round_robin over real connections, chosen by a service config.
+
+mod support;
+
+use balancer_channel::Channel;
+use balancer_testpeer::{Backend, Server};
+use support::{backend, echo, text};
+
+const ROUND_ROBIN: &str = r#"{"loadBalancingConfig":[{"round_robin":{}}]}"#;
+
+#[tokio::test]
+async fn rpcs_go_round_the_backends_in_turn() {
+    let servers = [
+        Server::start(Backend::new("a")).await.expect("a backend"),
+        Server::start(Backend::new("b")).await.expect("a backend"),
+        Server::start(Backend::new("c")).await.expect("a backend"),
+    ];
+    let addresses: Vec<String> = servers.iter().map(|s| s.addr().to_string()).collect();
+    let channel = Channel::builder(format!("ipv4:{}", addresses.join(",")))
+        .plaintext()
+        .default_service_config(ROUND_ROBIN)
+        .warm_up(std::time::Duration::from_secs(5))
+        .build()
+        .expect("a channel");
+    let mut seen = Vec::new();
+    for n in 0..9 {
+        let response = echo(&channel, text(&n.to_string()))
+            .await
+            .expect("an answer");
+        assert_eq!(response.get_ref().text, n.to_string(), "must be the echo");
+        seen.push(backend(&response));
+    }
+    let cycle = &seen[..3];
+    let mut sorted = cycle.to_vec();
+    sorted.sort();
+    assert_eq!(sorted, ["a", "b", "c"], "each backend once in a cycle");
+    assert_eq!(&seen[3..6], cycle, "the same cycle again");
+    assert_eq!(&seen[6..9], cycle, "and again");
+    channel.close().await;
+    assert_eq!(channel.task_count(), 0, "nothing may be left");
+}
