@@ -1,8 +1,8 @@
 //! Policy configuration: parsed once, shared afterwards, and children by name.
 
-use std::{any::Any, fmt, sync::Arc, time::Duration};
+use std::{any::Any, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use serde_json::{Map, Value};
+use serde_json::{Value, value::RawValue};
 
 use crate::{Builder, ConfigError};
 
@@ -114,7 +114,9 @@ pub struct ConfigWarning {
 /// ```
 #[derive(Debug)]
 pub struct ConfigFields {
-    fields: Map<String, Value>,
+    /// Only what is asked for is taken apart: a composite hands most of its text on to children,
+    /// and sixteen policies inside each other must not cost sixteen trees of it all.
+    fields: BTreeMap<String, Box<RawValue>>,
     asked: Vec<&'static str>,
 }
 
@@ -315,11 +317,11 @@ impl ConfigFields {
     /// The text is no JSON, or no object.
     pub fn parse(json: &str) -> Result<Self, ConfigError> {
         match serde_json::from_str(json) {
-            Ok(Value::Object(fields)) => Ok(Self {
+            Ok(fields) => Ok(Self {
                 fields,
                 asked: Vec::new(),
             }),
-            Ok(_) => Err(ConfigError::new("", json, "must be an object")),
+            Err(error) if error.is_data() => Err(ConfigError::new("", json, "must be an object")),
             Err(error) => Err(ConfigError::new("", json, format!("must be JSON: {error}"))),
         }
     }
@@ -425,22 +427,23 @@ impl ConfigFields {
     ) -> Result<Option<ChildConfig>, ConfigError> {
         match self.value(name) {
             None => Ok(None),
-            Some(value) => cx.child_policy(name, &value.to_string()).map(Some),
+            Some(value) => cx.child_policy(name, value.get()).map(Some),
         }
     }
 
     /// The JSON text of a field, for what the other readers do not cover.
     pub fn json(&mut self, name: &'static str) -> Option<String> {
-        self.value(name).map(Value::to_string)
+        self.value(name).map(|value| value.get().to_owned())
     }
 
-    /// Warns of every field that nobody asked for.
+    /// Warns of every field that nobody asked for. Of very many, the first 32 are named.
     pub fn finish(self, cx: &mut ParseContext<'_>) {
-        for name in self
+        const NAMED: usize = 32;
+        let mut unknown = self
             .fields
             .keys()
-            .filter(|name| !self.asked.contains(&name.as_str()))
-        {
+            .filter(|name| !self.asked.contains(&name.as_str()));
+        for name in unknown.by_ref().take(NAMED) {
             let near = self
                 .asked
                 .iter()
@@ -451,11 +454,16 @@ impl ConfigFields {
                 None => cx.warn(shown, "unknown field; it is ignored"),
             }
         }
+        match unknown.count() {
+            0 => {}
+            more => cx.warn("", format!("{more} more unknown fields are ignored")),
+        }
     }
 
-    fn value(&mut self, name: &'static str) -> Option<&Value> {
+    fn value(&mut self, name: &'static str) -> Option<&RawValue> {
         self.asked.push(name);
-        self.fields.get(name).filter(|value| !value.is_null())
+        let value = self.fields.get(name)?;
+        (value.get() != "null").then_some(value)
     }
 
     fn read<T>(
@@ -466,10 +474,14 @@ impl ConfigFields {
     ) -> Result<Option<T>, ConfigError> {
         match self.value(name) {
             None => Ok(None),
-            Some(value) => match read(value) {
-                Some(read) => Ok(Some(read)),
-                None => Err(ConfigError::new(name, value.to_string(), rule)),
-            },
+            Some(value) => {
+                // No tree where the text is none: nested too deep, or a number no double can hold.
+                let tree = serde_json::from_str(value.get()).ok();
+                match tree.as_ref().and_then(read) {
+                    Some(read) => Ok(Some(read)),
+                    None => Err(ConfigError::new(name, value.get(), rule)),
+                }
+            }
         }
     }
 }
