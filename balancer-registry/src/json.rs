@@ -17,6 +17,8 @@ pub(crate) struct Doc<'a> {
     text: &'a str,
     /// In the order of the text; the root is the first. Never empty.
     nodes: Vec<Node>,
+    /// Whether the text is already what `canonical` would make of it.
+    is_canonical: bool,
 }
 
 /// One value of a document.

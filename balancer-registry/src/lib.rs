@@ -58,6 +58,7 @@ mod registration;
 mod registry;
 mod report;
 mod resolution;
+mod resolver;
 mod service_config;
 mod shape;
 mod throttling;

@@ -18,6 +18,9 @@ pub struct Limits {
     /// Levels of `[` and `{`. 64; more than 128 counts as 128. Policies inside policies have a limit
     /// of their own, [`MAX_POLICY_DEPTH`](balancer_api::MAX_POLICY_DEPTH).
     pub max_depth: usize,
+    /// How many times [`max_bytes`](Self::max_bytes) the lists of child policies may have together;
+    /// what is inside two policies counts twice, since both read it. 4.
+    pub child_policy_factor: usize,
     /// Errors that are reported; reading goes on behind the last one, only the count is kept. 16, at
     /// least 1.
     pub max_errors: usize,
@@ -72,6 +75,7 @@ impl Default for Limits {
         Self {
             max_bytes: 64 << 10,
             max_depth: 64,
+            child_policy_factor: 4,
             max_errors: 16,
             max_warnings: 64,
             max_skipped: 256,

@@ -5,8 +5,8 @@ use std::{borrow::Cow, sync::Arc};
 use balancer_api::{Builder, ChildConfig, ConfigError, ConfigWarning, LbConfig, ParseContext};
 
 use crate::{
-    Registry, SkippedPolicy, cache::Parsed, contain::contained, fields::name_list, json::Value,
-    path::shown, registry::Found,
+    SkippedPolicy, cache::Parsed, contain::contained, fields::name_list, json::Value, path::shown,
+    registry::Found, resolver::Resolver,
 };
 
 /// The policy that a list chose.
@@ -14,7 +14,7 @@ pub(crate) struct Chosen {
     pub(crate) name: Arc<str>,
     pub(crate) policy: ChildConfig,
     /// Its configuration as it was given to the parser.
-    pub(crate) json: String,
+    pub(crate) json: Box<str>,
     pub(crate) index: usize,
     pub(crate) skipped: Vec<SkippedPolicy>,
     /// How many more were skipped than were to be listed.
@@ -29,7 +29,7 @@ const MAX_WARNINGS: usize = 64;
 /// and if its configuration is invalid, so is the list. Paths are relative to the list.
 pub(crate) fn choose(
     list: Value<'_>,
-    registry: &Registry,
+    resolver: &Resolver<'_>,
     cx: &mut ParseContext<'_>,
     max_skipped: usize,
 ) -> Result<Chosen, ConfigError> {
@@ -42,7 +42,7 @@ pub(crate) fn choose(
     for (index, entry) in entries.by_ref().enumerate() {
         let (name, config) = only_member(entry)
             .map_err(|rule| ConfigError::new(format!("[{index}]"), entry.raw(), rule))?;
-        let Some(found) = registry.find(&name) else {
+        let Some(found) = resolver.registry.find(&name) else {
             skipped.add(&name, "not registered");
             tried.push(name);
             continue;
@@ -53,7 +53,7 @@ pub(crate) fn choose(
             cx.warn(path.clone(), message);
         }
         let json = config.canonical();
-        let parsed = parse(&found, &json, registry, cx, &path)?;
+        let parsed = parse(&found, &json, resolver, cx, &path)?;
         for later in entries {
             let reason = format!("not parsed: {} before it was chosen", found.name);
             match later.members() {
@@ -66,7 +66,7 @@ pub(crate) fn choose(
         return Ok(Chosen {
             name: found.name,
             policy: ChildConfig::new(found.builder, Some(parsed)),
-            json,
+            json: json.into(),
             index,
             skipped: skipped.listed,
             more_skipped: skipped.more,
@@ -78,7 +78,7 @@ pub(crate) fn choose(
         format!(
             "none of these policies is registered: {} (registered: {})",
             name_list(tried),
-            name_list(registry.names())
+            name_list(resolver.registry.names())
         )
     };
     Err(ConfigError::new("", list.raw(), rule))
@@ -88,7 +88,7 @@ pub(crate) fn choose(
 pub(crate) fn parse(
     found: &Found,
     json: &str,
-    registry: &Registry,
+    resolver: &Resolver<'_>,
     cx: &mut ParseContext<'_>,
     path: &str,
 ) -> Result<LbConfig, ConfigError> {
@@ -104,14 +104,14 @@ pub(crate) fn parse(
         return Err(ConfigError::new(path, json, rule));
     }
     // Read before parsing: a registration during it must not leave a stale entry behind.
-    let changes = registry.changes();
-    let cached = registry.cache().get(builder, json, cx.depth(), changes);
+    let changes = resolver.registry.changes();
+    let cache = resolver.registry.cache();
+    let cached = cache.get(builder, json, cx.depth(), changes);
     let parsed = match cached {
         Some(parsed) => parsed,
         None => {
-            let parsed = parse_afresh(&**builder, json, registry, cx.depth())
+            let parsed = parse_afresh(&**builder, json, resolver, cx.depth())
                 .map_err(|error| error.within(path))?;
-            let cache = registry.cache();
             cache.put(builder, json, cx.depth(), changes, parsed)
         }
     };
@@ -125,10 +125,10 @@ pub(crate) fn parse(
 fn parse_afresh(
     builder: &dyn Builder,
     json: &str,
-    registry: &Registry,
+    resolver: &Resolver<'_>,
     depth: usize,
 ) -> Result<Parsed, ConfigError> {
-    let mut cx = ParseContext::new(registry, depth);
+    let mut cx = ParseContext::new(resolver, depth);
     let parsed = contained(|| builder.parse_config(json, &mut cx)).map_err(|message| {
         let rule = format!("the policy's parser panicked: {}", shown(&message));
         ConfigError::new("", json, rule)

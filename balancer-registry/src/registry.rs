@@ -12,8 +12,7 @@ use balancer_api::{Builder, ChildConfig, ChildResolver, ConfigError, ParseContex
 use dashmap::DashMap;
 
 use crate::{
-    Limits, Registration, RegistrationError, cache::Cache, contain::contained, json, policy,
-    report::Report,
+    Limits, Registration, RegistrationError, cache::Cache, contain::contained, resolver::Resolver,
 };
 
 /// Finds the [`Builder`] of a policy by its name in a service config.
@@ -311,15 +310,7 @@ impl ChildResolver for Registry {
         list_json: &str,
         cx: &mut ParseContext<'_>,
     ) -> Result<ChildConfig, ConfigError> {
-        let limits = Limits::of_a_child();
-        let mut report = Report::new(&limits);
-        match json::scan(list_json.as_bytes(), &limits, &mut report) {
-            Some(doc) => policy::choose(doc.root(), self, cx, 0).map(|chosen| chosen.policy),
-            None => Err(report.into_first_error().unwrap_or_else(|| {
-                debug_assert!(false, "a scan that fails says why");
-                ConfigError::new("", list_json, "must be JSON")
-            })),
-        }
+        Resolver::new(self, &Limits::default()).resolve_child(list_json, cx)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     path::{Path, shown},
     policy,
     report::Report,
+    resolver::Resolver,
     shape::{CONNECTION_SCALING, HEALTH_CHECK, TOP},
 };
 
@@ -200,10 +201,11 @@ fn read_policy(
     if legacy.is_none() && top.value(LEGACY).is_some() {
         return None;
     }
-    let mut cx = ParseContext::new(registry, 0);
+    let resolver = Resolver::new(registry, limits);
+    let mut cx = ParseContext::new(&resolver, 0);
     let resolution = match (top.value(LIST), legacy) {
         (Some(list), legacy) => {
-            let chosen = policy::choose(list, registry, &mut cx, limits.max_skipped);
+            let chosen = policy::choose(list, &resolver, &mut cx, limits.max_skipped);
             if let Some(name) = legacy {
                 top.warn(LEGACY, report, || {
                     format!("{} is ignored: there is a {LIST}", shown(&name))
@@ -226,7 +228,7 @@ fn read_policy(
                 )
             })
         }
-        (None, Some(name)) => legacy_policy(&name, LEGACY, registry, &mut cx),
+        (None, Some(name)) => legacy_policy(&name, LEGACY, &resolver, &mut cx),
         (None, None) => default_policy(LIST, registry),
     };
     let within = if top.value(LIST).is_some() { LIST } else { "" };
@@ -240,9 +242,10 @@ fn read_policy(
 fn legacy_policy(
     name: &str,
     field: &str,
-    registry: &Registry,
+    resolver: &Resolver<'_>,
     cx: &mut ParseContext<'_>,
 ) -> Result<Resolution, ConfigError> {
+    let registry = resolver.registry;
     let found = registry
         .find_exactly(name)
         .or_else(|| registry.find(&name.to_ascii_lowercase()));
@@ -260,7 +263,7 @@ fn legacy_policy(
     };
     // As if the list said so: the policy learns its defaults from its own parser.
     let json = "{}";
-    let config = policy::parse(&found, json, registry, cx, field)?;
+    let config = policy::parse(&found, json, resolver, cx, field)?;
     Ok(Resolution::new(
         ChildConfig::new(found.builder, Some(config)),
         found.name,

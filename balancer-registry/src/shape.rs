@@ -97,7 +97,7 @@ const PLACES: [&Shape; 8] = [
 const LONGEST: usize = 40;
 
 /// How many letters may be missing, added or wrong in a long name.
-const MAX_TYPOS: usize = 2;
+const MAX_TYPOS: usize = 3;
 
 // === impl Shape ===
 
@@ -113,11 +113,7 @@ impl Shape {
             return format!("unknown field; did you mean {field}?");
         }
         for place in PLACES {
-            if let Some(field) = place
-                .fields
-                .iter()
-                .find(|field| folded(field) == folded(key))
-            {
+            if let Some(field) = place.same(key) {
                 return format!("{field} means nothing here; it belongs {}", place.place);
             }
         }
@@ -136,24 +132,29 @@ impl Shape {
         "unknown field; it is ignored".to_owned()
     }
 
+    /// The field that differs from `key` in case or separators at most.
+    fn same(&self, key: &str) -> Option<&'static str> {
+        if key.len() > LONGEST {
+            return None;
+        }
+        let key = folded(key);
+        let mut fields = self.fields.iter();
+        fields.find(|field| folded(field) == key).copied()
+    }
+
     /// The field that differs from `key` in case, separators or a few letters only.
     fn near(&self, key: &str) -> Option<&'static str> {
         if key.len() > LONGEST {
             return None;
         }
-        let key = folded(key);
-        let same = |field: &&&str| folded(field) == key;
         let close = |field: &&&str| {
             let field = folded(field);
-            // In a short name two letters are half of another word.
+            // In a short name a few letters make another word.
             let allowed = MAX_TYPOS.min(field.len() / 5);
-            typos(key.as_bytes(), field.as_bytes()) <= allowed
+            typos(folded(key).as_bytes(), field.as_bytes()) <= allowed
         };
-        let fields = || self.fields.iter();
-        fields()
-            .find(same)
-            .or_else(|| fields().find(close))
-            .copied()
+        self.same(key)
+            .or_else(|| self.fields.iter().find(close).copied())
     }
 }
 

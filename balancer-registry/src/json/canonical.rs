@@ -1,14 +1,19 @@
 //! One text for equal JSON: no blanks, keys in order, no escape that is not needed.
 
+use std::borrow::Cow;
+
 use super::{Kind, Value, string::write_escaped};
 
-impl Value<'_> {
+impl<'d> Value<'d> {
     /// The value as policies get it. Equal JSON gives equal text, whatever blanks, order of keys and
     /// escapes it was written with; numbers stay as written.
-    pub(crate) fn canonical(self) -> String {
+    pub(crate) fn canonical(self) -> Cow<'d, str> {
+        if self.doc.is_canonical {
+            return Cow::Borrowed(self.raw());
+        }
         let mut out = String::with_capacity(self.raw().len());
         self.write(&mut out);
-        out
+        Cow::Owned(out)
     }
 
     // Recursion is fine here: the scan has bounded the depth.

@@ -35,11 +35,13 @@ pub(crate) fn scan<'a>(bytes: &'a [u8], limits: &Limits, report: &mut Report) ->
         max_depth: limits.depth(),
         report,
         unique: true,
+        is_canonical: true,
     };
     match scanner.run() {
         Ok(()) => scanner.unique.then_some(Doc {
             text,
             nodes: scanner.nodes,
+            is_canonical: scanner.is_canonical,
         }),
         Err(fault) => {
             scanner.report_fault(&fault);
@@ -65,6 +67,7 @@ struct Scanner<'a, 'r> {
     max_depth: usize,
     report: &'r mut Report,
     unique: bool,
+    is_canonical: bool,
 }
 
 struct Open {
@@ -106,6 +109,7 @@ fn text<'a>(bytes: &'a [u8], limits: &Limits) -> Result<&'a str, ConfigError> {
 }
 
 /// The length of the number at the start of `bytes`, or how far it could be read.
+#[inline]
 fn number_length(bytes: &[u8]) -> Result<usize, usize> {
     let digits = |from: usize| {
         let rest = bytes.get(from..).unwrap_or_default();
@@ -145,7 +149,10 @@ impl<'a> Scanner<'a, '_> {
         loop {
             if !self.value(key)? {
                 // An array or object has opened and something is in it.
-                key = self.key()?;
+                key = match self.open.last() {
+                    Some(open) if open.is_object => self.key()?,
+                    _ => Span::default(),
+                };
                 continue;
             }
             loop {
@@ -160,9 +167,14 @@ impl<'a> Scanner<'a, '_> {
                 match self.bytes.get(self.at) {
                     Some(b',') => {
                         open.index += 1;
+                        let is_object = open.is_object;
                         self.at += 1;
                         self.blanks();
-                        key = self.key()?;
+                        key = if is_object {
+                            self.key()?
+                        } else {
+                            Span::default()
+                        };
                         break;
                     }
                     Some(&byte) if byte == close => {
@@ -242,6 +254,11 @@ impl<'a> Scanner<'a, '_> {
     /// Reports the keys that an object gives more than once.
     fn refuse_repeated(&mut self, open: &Open) {
         let keys = &mut self.keys[open.keys..];
+        // Often in order, and then there is nothing to sort.
+        if keys.is_sorted_by(|(a, _), (b, _)| a < b) {
+            return;
+        }
+        self.is_canonical = false;
         keys.sort_unstable();
         let mut repeated: Vec<_> = keys
             .windows(2)
@@ -261,11 +278,8 @@ impl<'a> Scanner<'a, '_> {
         }
     }
 
-    /// Reads the key and colon before a member; nothing in an array.
+    /// Reads the key and colon before a member.
     fn key(&mut self) -> Result<Span, Fault> {
-        if !self.open.last().is_some_and(|open| open.is_object) {
-            return Ok(Span::default());
-        }
         if self.peek() != Some(b'"') {
             return Err(self.expected("a key in quotes"));
         }
@@ -306,6 +320,7 @@ impl<'a> Scanner<'a, '_> {
             }
         }
         self.at = at + 1;
+        self.is_canonical &= !escaped;
         Ok(Span {
             start: start as u32,
             end: at as u32,
@@ -346,7 +361,8 @@ impl<'a> Scanner<'a, '_> {
             .map_err(|read| fault(start + read, "a number", true))?;
         let text = &self.text[start..start + length];
         // Only an exponent or very many digits can leave the range of a double.
-        if (length > 300 || text.contains(['e', 'E'])) && !text.parse().is_ok_and(f64::is_finite) {
+        let may_leave = length > 3 && (length > 300 || text.contains(['e', 'E']));
+        if may_leave && !text.parse().is_ok_and(f64::is_finite) {
             let what = "must be a number that a double can hold";
             return Err(fault(start, what, false));
         }
@@ -376,6 +392,7 @@ impl<'a> Scanner<'a, '_> {
     fn blanks(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(self.at) {
             self.at += 1;
+            self.is_canonical = false;
         }
     }
 

@@ -1,6 +1,8 @@
 //! Policies that only have a name and a parser, and words for what tests ask.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod corpus;
+
 use std::sync::Arc;
 
 use balancer_api::{
