@@ -3,7 +3,7 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use bytes::Bytes;
@@ -93,6 +93,10 @@ pub struct DoneInfo<'a> {
 #[derive(Default)]
 #[must_use = "dropping it tells the observers that the RPC was abandoned"]
 pub struct Done(SmallVec<[(Arc<dyn OnDone>, u64); 4]>);
+
+/// Made once: dropping an RPC allocates nothing either.
+static DROPPED: LazyLock<Status> =
+    LazyLock::new(|| Status::new(Code::Cancelled, "the RPC was dropped"));
 
 // === impl DoneInfo ===
 
@@ -238,8 +242,7 @@ impl Done {
 impl Drop for Done {
     fn drop(&mut self) {
         if !self.0.is_empty() {
-            let status = Status::new(Code::Cancelled, "the RPC was dropped");
-            self.tell(&DoneInfo::new().with_err(&status));
+            self.tell(&DoneInfo::new().with_err(&DROPPED));
         }
     }
 }

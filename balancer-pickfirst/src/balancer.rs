@@ -35,6 +35,8 @@ pub(crate) struct PickFirstBalancer {
     resolver_error: Option<ResolveError>,
     /// Whether there is something to publish.
     dirty: bool,
+    /// Silent from then on, even if a callback came late.
+    closed: bool,
 }
 
 struct Connection {
@@ -59,6 +61,7 @@ impl PickFirstBalancer {
             connection_error: None,
             resolver_error: None,
             dirty: false,
+            closed: false,
         }
     }
 
@@ -146,7 +149,8 @@ impl PickFirstBalancer {
 
     /// There is no address to connect to.
     fn give_up(&mut self, note: Option<&str>) -> Rejected {
-        if let Some(connection) = self.connection.take() {
+        if let Some(mut connection) = self.connection.take() {
+            connection.withdraw();
             self.cc.remove_sub_conn(&connection.sub_conn);
         }
         self.addresses.clear();
@@ -206,14 +210,18 @@ impl Balancer for PickFirstBalancer {
             return;
         };
         // Another one: removed before, and still on its way out.
-        if connection.sub_conn != *sub_conn {
+        if connection.sub_conn != *sub_conn || self.closed {
+            return;
+        }
+        // Told once more what is known: the wish that is out there stands.
+        if new.state == State::Idle && self.reported == Some(State::Idle) {
             return;
         }
         connection.address = match new.state {
             State::Ready => new.address.cloned(),
             _ => None,
         };
-        connection.wish = None;
+        connection.withdraw();
         let sticky = self.reported == Some(State::TransientFailure);
         match new.state {
             State::Ready => {
@@ -240,7 +248,9 @@ impl Balancer for PickFirstBalancer {
                 self.cc.resolve_now();
             }
             State::TransientFailure => {
-                self.connection_error = new.error.cloned();
+                if let Some(error) = new.error {
+                    self.connection_error = Some(error.clone());
+                }
                 self.report(State::TransientFailure);
                 if new.cause == StateCause::Connectivity {
                     self.cc.resolve_now();
@@ -259,6 +269,9 @@ impl Balancer for PickFirstBalancer {
         &mut self,
         resolved: Result<ResolvedAddrs, ResolveError>,
     ) -> Result<(), Rejected> {
+        if self.closed {
+            return Ok(());
+        }
         match resolved {
             Ok(resolved) => self.handle_list(&resolved),
             Err(error) => {
@@ -272,7 +285,12 @@ impl Balancer for PickFirstBalancer {
         }
     }
 
-    fn close(&mut self) {}
+    fn close(&mut self) {
+        self.closed = true;
+        if let Some(connection) = &mut self.connection {
+            connection.withdraw();
+        }
+    }
 
     fn exit_idle(&mut self) {
         if let Some(wish) = self.connection.as_ref().and_then(|c| c.wish.as_ref()) {
@@ -281,9 +299,20 @@ impl Balancer for PickFirstBalancer {
     }
 
     fn settle(&mut self) {
-        if mem::take(&mut self.dirty) {
+        if mem::take(&mut self.dirty) && !self.closed {
             let (state, picker) = self.picker();
             self.cc.update_balancer_state(state, picker);
+        }
+    }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Pickers that are out of date ask for nothing any more.
+    fn withdraw(&mut self) {
+        if let Some(wish) = self.wish.take() {
+            wish.withdraw();
         }
     }
 }

@@ -37,6 +37,11 @@ impl Wish {
             self.sub_conn.connect();
         }
     }
+
+    /// Whoever speaks it later is not heard.
+    pub(crate) fn withdraw(&self) {
+        self.spoken.store(true, Ordering::Relaxed);
+    }
 }
 
 // === impl ReadyPicker, IdlePicker ===

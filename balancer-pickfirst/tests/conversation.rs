@@ -368,6 +368,35 @@ fn old_pickers_stay_callable() {
     let idle = driver.cc.picker();
     driver.balancer.close();
     drop(driver.balancer);
+    driver.cc.take();
     assert_eq!(support::pick(&*ready), Ok(0));
     assert_eq!(support::pick(&*idle), Err(ERR_NO_SUB_CONN_AVAILABLE));
+    assert_eq!(driver.cc.take(), [], "and ask for nothing");
+}
+
+#[test]
+fn an_idle_picker_that_was_replaced_asks_for_nothing() {
+    let mut driver = connected(&["a:1"], "a:1");
+    driver.idle(0);
+    let old = driver.cc.picker();
+    driver.balancer.exit_idle();
+    driver.connecting(0).idle(0);
+    driver.cc.take();
+    let _ = support::pick(&*old);
+    assert_eq!(driver.cc.take(), [], "the new picker does");
+    let _ = driver.cc.pick();
+    assert_eq!(driver.cc.take(), [Asked::Connect(0)]);
+}
+
+#[test]
+fn a_closed_policy_is_silent_even_if_something_comes_late() {
+    let mut driver = connected(&["a:1"], "a:1");
+    driver.idle(0);
+    driver.balancer.close();
+    driver.cc.take();
+    driver.balancer.exit_idle();
+    driver.failed(0).idle(0).connecting(0).ready(0);
+    driver.resolve(&["b:1"]).expect("nothing is said");
+    driver.resolve(&[]).expect("nothing is said");
+    assert_eq!(driver.cc.take(), []);
 }

@@ -38,8 +38,12 @@ pub(super) struct BaseBalancer<P: PickerBuilder> {
 
     connection_error: Option<Status>,
     resolver_error: Option<ResolveError>,
+    /// Whether the resolver has answered. Before that RPCs wait, whatever a hook asks for.
+    answered: bool,
     /// Whether there is something to publish.
     dirty: bool,
+    /// Silent from then on, even if a callback came late.
+    closed: bool,
 }
 
 struct Slot<D> {
@@ -53,6 +57,8 @@ struct Slot<D> {
     /// What it counts as: sticky failure keeps TRANSIENT_FAILURE until READY, and an IDLE SubConn
     /// counts as CONNECTING since it has been told to connect.
     counted: State,
+    /// Whether there is a connection: in READY, and behind a TRANSIENT_FAILURE of health.
+    live: bool,
     connected: u32,
     data: D,
 }
@@ -79,13 +85,23 @@ impl<P: PickerBuilder> BaseBalancer<P> {
             reorder: false,
             connection_error: None,
             resolver_error: None,
+            answered: false,
             dirty: false,
+            closed: false,
         }
     }
 
     fn handle_list(&mut self, resolved: ResolvedAddrs) -> Result<(), Rejected> {
         let cx = BaseContext::of(&self.cc, &self.config, &self.attributes);
-        self.policy.set_config(resolved.config.as_ref(), &cx)?;
+        let verdict = self.policy.set_config(resolved.config.as_ref(), &cx);
+        if let Err(rejected) = verdict {
+            // With no SubConn at all RPCs must hear of it; otherwise everything goes on as it was.
+            if self.by_endpoint.is_empty() {
+                self.resolver_error = Some(ResolveError::new(rejected.reason()));
+                self.dirty = true;
+            }
+            return Err(rejected);
+        }
         let same_config = match (&self.config, &resolved.config) {
             (Some(old), Some(new)) => old.is_same(new),
             (None, None) => true,
@@ -199,6 +215,7 @@ impl<P: PickerBuilder> BaseBalancer<P> {
             seen: true,
             state: State::Idle,
             counted: State::Connecting,
+            live: false,
             connected: 0,
             data,
         };
@@ -299,7 +316,7 @@ impl<P: PickerBuilder> BaseBalancer<P> {
 
 impl<P: PickerBuilder> Balancer for BaseBalancer<P> {
     fn handle_sub_conn_state_change(&mut self, sub_conn: &SubConn, new: &SubConnState<'_>) {
-        let Some(&at) = self.by_sub_conn.get(sub_conn) else {
+        let Some(&at) = self.by_sub_conn.get(sub_conn).filter(|_| !self.closed) else {
             return;
         };
         if new.state == State::Shutdown {
@@ -336,13 +353,15 @@ impl<P: PickerBuilder> Balancer for BaseBalancer<P> {
             self.dirty = true;
         }
         if new.state == State::TransientFailure {
-            self.connection_error = new.error.cloned();
+            if let Some(error) = new.error {
+                self.connection_error = Some(error.clone());
+            }
             // Its text is in the picker's message.
             self.dirty |= self.states.current() == State::TransientFailure;
         }
-        if new.cause == StateCause::Connectivity
-            && (old == State::Ready || new.state == State::TransientFailure)
-        {
+        let live = new.state == State::Ready || new.cause == StateCause::Health;
+        let lost = mem::replace(&mut slot.live, live) && !live;
+        if lost || (new.state == State::TransientFailure && !live) {
             self.cc.resolve_now();
         }
         if new.state == State::Idle {
@@ -354,6 +373,10 @@ impl<P: PickerBuilder> Balancer for BaseBalancer<P> {
         &mut self,
         resolved: Result<ResolvedAddrs, ResolveError>,
     ) -> Result<(), Rejected> {
+        if self.closed {
+            return Ok(());
+        }
+        self.answered = true;
         match resolved {
             Ok(resolved) => self.handle_list(resolved),
             Err(error) => {
@@ -365,33 +388,35 @@ impl<P: PickerBuilder> Balancer for BaseBalancer<P> {
         }
     }
 
-    fn close(&mut self) {}
+    fn close(&mut self) {
+        self.closed = true;
+    }
+
+    // No `exit_idle`: an IDLE SubConn has been told to connect already, so IDLE is never reported.
 
     fn handle_timer(&mut self, id: TimerId) {
+        if self.closed {
+            return;
+        }
         let cx = BaseContext::of(&self.cc, &self.config, &self.attributes);
         self.dirty |= self.policy.handle_timer(id, &cx);
     }
 
     fn handle_call_event(&mut self, id: CallId, event: CallEvent) {
+        if self.closed {
+            return;
+        }
         let cx = BaseContext::of(&self.cc, &self.config, &self.attributes);
         self.dirty |= self.policy.handle_call_event(id, event, &cx);
     }
 
-    fn exit_idle(&mut self) {
-        for slot in self
-            .slots
-            .iter()
-            .flatten()
-            .filter(|slot| slot.state == State::Idle)
-        {
-            slot.sub_conn.connect();
-        }
-    }
-
     fn settle(&mut self) {
+        if self.closed {
+            return;
+        }
         let cx = BaseContext::of(&self.cc, &self.config, &self.attributes);
         self.dirty |= self.policy.settle(&cx);
-        if mem::take(&mut self.dirty) {
+        if self.answered && mem::take(&mut self.dirty) {
             self.publish();
         }
     }
