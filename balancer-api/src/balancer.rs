@@ -91,7 +91,8 @@ pub trait Balancer: Send {
     ) -> Result<(), Rejected>;
 
     /// The policy is over. It need not remove its SubConns, cancel its timers or calls: the channel
-    /// does. Its pickers stay callable.
+    /// does. Its pickers stay callable. From here on it asks for nothing: no callback follows, and
+    /// one that came late all the same must find it silent.
     fn close(&mut self);
 
     /// A timer of [`ClientConn::set_timer`] is due. Never for one that was cancelled.
@@ -153,6 +154,26 @@ pub struct ResolvedAddrs {
     pub attributes: Attributes,
     /// Where the result comes from or why it is empty, for error messages.
     pub note: Option<Arc<str>>,
+}
+
+// === impl Builder ===
+
+impl<B: Builder + ?Sized> Builder for Arc<B> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn description(&self) -> &str {
+        (**self).description()
+    }
+
+    fn build(&self, cc: Arc<dyn ClientConn>, options: BuildOptions) -> Box<dyn Balancer> {
+        (**self).build(cc, options)
+    }
+
+    fn parse_config(&self, json: &str, cx: &mut ParseContext<'_>) -> Result<LbConfig, ConfigError> {
+        (**self).parse_config(json, cx)
+    }
 }
 
 // === impl BuildOptions ===

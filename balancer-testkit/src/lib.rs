@@ -38,22 +38,38 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod clock;
+mod conformance;
 mod conn;
 mod event;
+mod find;
+mod knobs;
+mod law;
 mod list;
 mod log;
+mod oracle;
 mod outcome;
+mod passthrough;
+mod profile;
 mod rpc;
+mod scenario;
 mod story;
 mod sub;
 mod world;
 
+pub use conformance::Conformance;
 pub use event::{End, Event, ParseEventError};
+pub use find::{Exploration, Failure, Search, explore, search};
+pub use knobs::Knobs;
+pub use law::{Family, Law, LawSet, Violation};
 pub use list::{List, News, Variant};
 pub use log::{Ask, Entry, Log, Told};
 pub use outcome::Outcome;
+pub use passthrough::PassThrough;
+pub use profile::Profile;
 pub use rpc::Rpc;
+pub use scenario::Scenario;
 pub use story::Script;
 pub use sub::{Illegal, Move, SubId};
 pub use world::{Refused, Setup, World};

@@ -48,7 +48,6 @@ pub(crate) struct Sub {
     pub(crate) name: Arc<str>,
     pub(crate) addresses: Arc<[Address]>,
     pub(crate) options: NewSubConnOptions,
-    #[allow(dead_code, reason = "for the oracle")]
     pub(crate) lookaside: bool,
     /// Where it is, which is also what the policy was last told.
     pub(crate) state: State,

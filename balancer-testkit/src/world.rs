@@ -262,18 +262,18 @@ impl World {
     }
 
     /// Starts to look on, from the build's own settle on.
-    #[allow(dead_code, reason = "for the oracle")]
     pub(crate) fn watch(&mut self, watcher: Box<dyn Watcher>) {
         self.watcher = Some(watcher);
         self.look();
     }
 
-    /// Runs a script: one event per line; empty lines and those that begin with `#` say nothing.
+    /// Runs a script: one event per line, or between `;`; empty lines and those that begin with
+    /// `#` say nothing.
     ///
     /// # Errors
     /// The first line that is no event or cannot happen.
     pub fn run(&mut self, script: &str) -> Result<(), Refused> {
-        for line in script.lines().map(str::trim) {
+        for line in script.split(['\n', ';']).map(str::trim) {
             if !line.is_empty() && !line.starts_with('#') {
                 let event = line.parse().map_err(Refused::Unreadable)?;
                 self.apply(&event)?;
@@ -431,10 +431,8 @@ impl World {
                 let held = {
                     let mut inner = self.shared.lock();
                     let named = |id: &SubId| *inner.subs[id.index()].name == **name;
-                    match inner.held_shutdowns.iter().position(named) {
-                        Some(at) => Some(inner.held_shutdowns.remove(at)),
-                        None => None,
-                    }
+                    let at = inner.held_shutdowns.iter().position(named);
+                    at.map(|at| inner.held_shutdowns.remove(at))
                 };
                 let Some(sub) = held else {
                     return Err(Illegal(format!(
@@ -542,7 +540,9 @@ impl World {
                 (_, Move::Lost) => text.map(Status::unavailable),
                 _ => None,
             };
-            if state == State::Ready && step == Move::Ready {
+            if matches!(sub.state, State::Connecting)
+                && matches!(step, Move::Ready | Move::HealthFailed)
+            {
                 sub.connected = address.or_else(|| sub.addresses.first().cloned());
             }
             if let Some(event) = event {
@@ -560,8 +560,10 @@ impl World {
             let mut inner = self.shared.lock();
             let sub = &mut inner.subs[id.index()];
             let had_connection = sub.state == State::Ready || sub.unhealthy;
-            sub.state = state;
+            let moved = std::mem::replace(&mut sub.state, state) != state;
             sub.asked = false;
+            // A move that was to follow from a new list has been overtaken by this one.
+            let overtaken = |item: &Item| matches!(item, Item::Forced(of, _) if *of == id);
             sub.unhealthy = state == State::TransientFailure && cause == StateCause::Health;
             if state != State::Ready && !sub.unhealthy {
                 sub.connected = None;
@@ -572,6 +574,9 @@ impl World {
                 .flatten();
             let handle = sub.handle.clone();
             let lost = had_connection && sub.connected.is_none() && state != State::Shutdown;
+            if moved {
+                inner.queue.retain(|item| !overtaken(item));
+            }
             if lost && !inner.calls.is_empty() {
                 inner.end_calls_on(id);
             }
@@ -949,7 +954,22 @@ impl World {
         self.drain();
     }
 
-    #[allow(dead_code, reason = "for the oracle")]
+    /// Ends what the script holds back: open RPCs, runs without a settle, SHUTDOWNs, refusals.
+    pub(crate) fn release(&mut self) {
+        if std::mem::take(&mut self.holding) {
+            self.settle();
+        }
+        {
+            let mut inner = self.shared.lock();
+            inner.refusals.clear();
+            inner.hold_shutdowns = false;
+            let held = std::mem::take(&mut inner.held_shutdowns);
+            inner.queue.extend(held.into_iter().map(Item::Shutdown));
+        }
+        self.finish_open();
+        self.drain();
+    }
+
     pub(crate) fn finish_open(&mut self) {
         for rpc in self.open.drain(..) {
             rpc.ok();
@@ -958,7 +978,6 @@ impl World {
 
     /// What is left when policy, pickers and RPCs are gone: SubConns by name, and whether the
     /// ClientConn itself is still held.
-    #[allow(dead_code, reason = "for the oracle")]
     pub(crate) fn leftovers(mut self) -> (Vec<Arc<str>>, bool) {
         self.take_apart();
         let conn = self.conn.take().map_or(0, |conn| Arc::strong_count(&conn));

@@ -1,0 +1,147 @@
+//! What can happen next.
+
+use std::sync::Arc;
+
+use balancer_api::{Code, ConnectivityState as State};
+
+use crate::{End, Event, List, Profile, World};
+
+/// The lists of the exhaustive finder, as printed.
+pub(super) const LISTS: [&str; 6] = ["a b c", "a b", "b c", "c", "", "c a b"];
+
+/// The lists of the random finder beside those: duplicates, several addresses, attributes.
+const MORE_LISTS: [&str; 10] = [
+    "a", "a a b", "a+b c", "b+a c", "a#1 b", "a@1 b c", "a b@2", "d e a", "b c d e", "a+d b+e",
+];
+
+const ERROR: &str = "no such host";
+
+/// Letters that need no work to make.
+pub(super) struct Letters {
+    lists: Vec<List>,
+    more_lists: Vec<List>,
+    error: Event,
+}
+
+// === impl Letters ===
+
+impl Letters {
+    pub(super) fn new() -> Self {
+        Self {
+            lists: LISTS.iter().map(|text| List::parse(text)).collect(),
+            more_lists: MORE_LISTS.iter().map(|text| List::parse(text)).collect(),
+            error: Event::ResolverError(ERROR.into()),
+        }
+    }
+
+    /// The fixed alphabet: lists, the same list again, a resolver error, every legal move of each
+    /// SubConn that lives, the earliest timer, answers to calls; and, where it matters, a pick and
+    /// `exit_idle`.
+    pub(super) fn next(
+        &self,
+        world: &World,
+        profile: &Profile,
+        start: bool,
+        into: &mut Vec<Event>,
+    ) {
+        into.clear();
+        let current = world.list();
+        for list in &self.lists {
+            if start || list != current {
+                into.push(Event::Update(list.clone()));
+            }
+        }
+        if !start {
+            into.push(Event::Again);
+        }
+        into.push(self.error.clone());
+        self.moves(world, into);
+        if world.next_timer().is_some() {
+            into.push(Event::Timer);
+        }
+        if world.state() == Some(State::Idle) {
+            into.push(Event::ExitIdle);
+            if profile.lazy {
+                into.push(Event::Pick(End::Ok));
+            }
+        }
+    }
+
+    fn moves(&self, world: &World, into: &mut Vec<Event>) {
+        for (name, step) in world.legal_steps() {
+            into.push(Event::Step(step, name, None));
+        }
+        let mut on: Vec<Arc<str>> = {
+            let inner = world.shared.lock();
+            let on = inner.calls.iter().filter_map(|call| call.sub);
+            on.map(|sub| inner.subs[sub.index()].name.clone()).collect()
+        };
+        on.dedup();
+        for name in on {
+            into.push(Event::CallMessage(name.clone(), Vec::new()));
+            into.push(Event::CallEnd(name.clone(), Code::Ok));
+            into.push(Event::CallEnd(name, Code::Unavailable));
+        }
+    }
+
+    /// A wider choice for the random finder. `random` gives numbers.
+    pub(super) fn choose(
+        &self,
+        world: &World,
+        profile: &Profile,
+        start: bool,
+        random: &mut impl FnMut() -> u64,
+        scratch: &mut Vec<Event>,
+    ) -> Event {
+        let mut below = |n: usize| (random() % n as u64) as usize;
+        // Moves most of the time: that is what most of the life of a policy is.
+        let roll = if start { 0 } else { below(100) };
+        match roll {
+            0..8 => Event::Update(self.lists[below(self.lists.len())].clone()),
+            8..14 => Event::Update(self.more_lists[below(self.more_lists.len())].clone()),
+            14..17 => Event::Again,
+            17..20 => self.error.clone(),
+            20..24 => {
+                let ends = [End::Ok, End::Error, End::Dropped, End::NotSent, End::Open];
+                Event::Pick(ends[below(ends.len())])
+            }
+            24 => Event::Wake,
+            25 => Event::Stranger,
+            26 => Event::Refuse("too many".into()),
+            27 => Event::Random([0, 1, u64::MAX, u64::MAX - 1, u64::from(u32::MAX)][below(5)]),
+            28 => Event::Hold,
+            29..32 => Event::Settle,
+            32 => Event::HoldShutdowns,
+            33..35 => match world.shared.lock() {
+                inner if inner.held_shutdowns.is_empty() => Event::Wake,
+                inner => {
+                    let id = inner.held_shutdowns[below(inner.held_shutdowns.len())];
+                    Event::Shutdown(inner.subs[id.index()].name.clone())
+                }
+            },
+            35..38 if world.next_timer().is_some() => Event::Timer,
+            38..40 if world.state() == Some(State::Idle) => Event::ExitIdle,
+            40..42 => {
+                let inner = world.shared.lock();
+                match inner.live.len() {
+                    0 => Event::Again,
+                    count => {
+                        let id = inner.live[below(count)];
+                        Event::Repeat(inner.subs[id.index()].name.clone())
+                    }
+                }
+            }
+            _ => {
+                scratch.clear();
+                self.moves(world, scratch);
+                if profile.lazy && world.state() == Some(State::Idle) {
+                    scratch.push(Event::Pick(End::Ok));
+                }
+                match scratch.len() {
+                    0 => Event::Update(self.lists[below(3)].clone()),
+                    count => scratch.swap_remove(below(count)),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The world turns good: whatever happened before, a policy must find its way to READY.
+
+use std::sync::Arc;
+
+use balancer_api::{ConnectivityState as State, Reconnect};
+
+use crate::{
+    Event, List, Move, Profile, SubId, World,
+    oracle::{Probe, probe},
+    profile::Spread,
+};
+
+/// How many rounds a policy has; in each, whatever can move for the better does.
+const ROUNDS: usize = 60;
+
+/// How many times its calls are answered.
+const ANSWERS: usize = 8;
+
+/// Whether the policy becomes READY and picks every good endpoint, once every connection works,
+/// every timer fires, RPCs come and the resolver has a good list.
+pub(crate) fn turn_good(world: &mut World, profile: &Arc<Profile>) -> Result<(), String> {
+    world.release();
+    let _ = world.apply(&Event::Update(good_list()));
+    let mut answers = ANSWERS;
+    let mut patience = 4;
+    for _ in 0..ROUNDS {
+        if world.panic_message().is_some() || world.is_restless() {
+            // Another law's affair.
+            return Ok(());
+        }
+        let moved = improve(world);
+        if moved {
+            continue;
+        }
+        if answers > 0 && answer_calls(world) {
+            answers -= 1;
+            continue;
+        }
+        if world.state() == Some(State::Ready) && serves(world, profile) {
+            return picks_all(world, profile);
+        }
+        // RPCs wait, and the application asks to connect.
+        world.pick();
+        if world.state() == Some(State::Idle) {
+            let _ = world.apply(&Event::ExitIdle);
+        }
+        if world.next_timer().is_some() {
+            let _ = world.apply(&Event::Timer);
+        } else {
+            patience -= 1;
+            if patience == 0 {
+                break;
+            }
+        }
+    }
+    let state = world
+        .state()
+        .map_or_else(|| "nothing".to_owned(), |state| state.to_string());
+    Err(format!(
+        "the resolver has a good list, every connection can be made, and the policy reports {state}"
+    ))
+}
+
+thread_local! {
+    /// Parsed once: this list is given at the end of every script.
+    static GOOD: List = List::parse("a b c");
+}
+
+fn good_list() -> List {
+    GOOD.with(Clone::clone)
+}
+
+/// Moves every SubConn one step towards READY; whether any moved.
+fn improve(world: &mut World) -> bool {
+    let steps: Vec<(SubId, Move)> = {
+        let inner = world.shared.lock();
+        let steps = inner.live.iter().filter_map(|id| {
+            let sub = &inner.subs[id.index()];
+            let step = match sub.state {
+                State::Idle if sub.asked => Move::Connecting,
+                State::Connecting => Move::Ready,
+                State::TransientFailure if sub.unhealthy => Move::HealthReady,
+                State::TransientFailure if sub.options.reconnect == Reconnect::WhenAsked => {
+                    Move::Idle
+                }
+                State::TransientFailure => Move::Connecting,
+                _ => return None,
+            };
+            Some((*id, step))
+        });
+        steps.collect()
+    };
+    let mut moved = false;
+    for (id, step) in steps {
+        // An earlier step may have made the policy remove this one.
+        let removed = world.shared.lock().subs[id.index()].removed;
+        if !removed && world.step(None, id, step, None, None).is_ok() {
+            moved = true;
+            world.catch_up();
+        }
+    }
+    moved
+}
+
+/// Servers answer the policy's calls: headers, an empty message, OK.
+fn answer_calls(world: &mut World) -> bool {
+    let names: Vec<Arc<str>> = {
+        let inner = world.shared.lock();
+        let on = inner.calls.iter().filter_map(|call| call.sub);
+        on.map(|sub| inner.subs[sub.index()].name.clone()).collect()
+    };
+    let mut answered = false;
+    for name in names {
+        let _ = world.apply(&Event::CallHeaders(name.clone()));
+        answered |= world
+            .apply(&Event::CallMessage(name.clone(), Vec::new()))
+            .is_ok();
+        let _ = world.apply(&Event::CallEnd(name, balancer_api::Code::Ok));
+    }
+    answered
+}
+
+fn serves(world: &World, profile: &Profile) -> bool {
+    let Some(picker) = world.picker() else {
+        return false;
+    };
+    // One that drops may drop this one.
+    (0..16).any(|_| match probe(&world.shared, &*picker) {
+        Probe::Sub(_) => true,
+        Probe::Drop => profile.drops,
+        _ => false,
+    })
+}
+
+/// RPCs that go on until all have picked, so that a policy that looks for the least busy backend
+/// must use them all.
+fn picks_all(world: &mut World, profile: &Profile) -> Result<(), String> {
+    if profile.sticks_to_one() || profile.selective {
+        return Ok(());
+    }
+    let names: Vec<Arc<str>> = {
+        let inner = world.shared.lock();
+        let backends = inner.live.iter().map(|id| &inner.subs[id.index()]);
+        let backends = backends.filter(|sub| !sub.lookaside);
+        backends.map(|sub| sub.name.clone()).collect()
+    };
+    if profile.spread == Spread::Exact {
+        // The oracle has seen each of them in every cycle.
+        return match names.len() {
+            3 => Ok(()),
+            count => Err(format!("{count} SubConns live for a list of three")),
+        };
+    }
+    let options = balancer_api::PickOptions::new("/kit.Scripted/Call");
+    let picker = world.picker();
+    let mut missing = names;
+    let mut open = Vec::new();
+    for _ in 0..192 {
+        let rpc = world.pick_from(picker.as_deref(), &options);
+        missing.retain(|name| rpc.outcome().name() != Some(name));
+        open.push(rpc);
+        if missing.is_empty() {
+            break;
+        }
+    }
+    for rpc in open {
+        rpc.end(crate::End::Ok);
+    }
+    world.catch_up();
+    match missing.first() {
+        None => Ok(()),
+        Some(name) => Err(format!("{name} is READY and not one of 192 RPCs got it")),
+    }
+}

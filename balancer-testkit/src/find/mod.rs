@@ -1,0 +1,65 @@
+//! Finders: how scripts that break a law are found, and made short.
+
+mod alphabet;
+mod done;
+mod explore;
+mod fairness;
+mod liveness;
+mod random;
+mod shrink;
+mod threads;
+mod trial;
+
+use std::fmt;
+
+pub use explore::{Exploration, explore};
+pub use random::{Search, search};
+
+pub(crate) use done::done_keeps_books;
+pub(crate) use fairness::fairness;
+pub(crate) use random::guided;
+pub(crate) use threads::threads_agree;
+pub(crate) use trial::Trial;
+
+use crate::{Scenario, Violation};
+
+/// A law that was broken, the shortest script that the kit found for it, and the conversation.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Which law, and how it was broken.
+    pub violation: Violation,
+    /// The script, shrunk.
+    pub script: Scenario,
+    /// How many events the script had when it was found.
+    pub found_with: usize,
+    /// The conversation that the script leads to.
+    pub conversation: String,
+}
+
+// === impl Failure ===
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.violation)?;
+        writeln!(
+            f,
+            "the shortest script found ({} events):",
+            self.script.events().len()
+        )?;
+        for event in self.script.events() {
+            writeln!(f, "  {event}")?;
+        }
+        writeln!(
+            f,
+            "the conversation (-> told, <- asked, <~ asked outside of a callback):"
+        )?;
+        for line in self.conversation.lines() {
+            writeln!(f, "  {line}")?;
+        }
+        writeln!(
+            f,
+            "replay it with:\n  BALANCER_KIT_SCRIPT='{}' cargo test\nor keep it: `.regression(\"..\")` on the profile",
+            self.script.one_line()
+        )
+    }
+}

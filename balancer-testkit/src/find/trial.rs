@@ -1,0 +1,186 @@
+//! One run of one script under the oracle's eyes.
+
+use std::sync::Arc;
+
+use balancer_api::{Builder, LbConfig};
+
+use super::{Failure, liveness, shrink};
+use crate::{
+    Event, Law, LawSet, Log, Profile, Scenario, Setup, Violation, World,
+    oracle::{Oracle, Verdict},
+};
+
+/// What is tried: a policy, what it claims, and the laws that it is held to.
+#[derive(Clone)]
+pub(crate) struct Trial {
+    pub(crate) builder: Arc<dyn Builder>,
+    pub(crate) profile: Arc<Profile>,
+    pub(crate) setup: Setup,
+    pub(crate) laws: LawSet,
+    config: Option<LbConfig>,
+}
+
+/// What a script came to.
+pub(crate) struct Ran {
+    pub(crate) violation: Option<Violation>,
+    /// The events that could happen.
+    pub(crate) applied: Vec<Event>,
+    pub(crate) conversation: String,
+}
+
+// === impl Trial ===
+
+impl Trial {
+    /// # Panics
+    /// The profile's configuration does not parse.
+    pub(crate) fn new(
+        builder: Arc<dyn Builder>,
+        profile: Arc<Profile>,
+        setup: Setup,
+        laws: LawSet,
+    ) -> Self {
+        let config = setup.config.as_ref().map(|json| {
+            let parsed = setup.parse(&*builder, json);
+            parsed.unwrap_or_else(|error| panic!("the configuration {json} is invalid: {error}"))
+        });
+        Self {
+            builder,
+            profile,
+            setup,
+            laws,
+            config,
+        }
+    }
+
+    pub(crate) fn seeded(&self, seed: u64) -> Self {
+        let mut trial = self.clone();
+        trial.setup = trial.setup.seed(seed);
+        trial
+    }
+
+    /// A new world with the oracle looking on.
+    pub(crate) fn world(&self) -> (World, Verdict) {
+        let mut world = World::with_config(
+            self.builder.clone(),
+            self.setup.clone(),
+            self.config.clone(),
+        );
+        let (oracle, verdict) = Oracle::new(self.profile.clone(), self.laws);
+        world.watch(Box::new(oracle));
+        (world, verdict)
+    }
+
+    /// Lets the events happen that can happen, until a law is broken. Answers how many happened.
+    pub(crate) fn play(&self, world: &mut World, verdict: &Verdict, events: &[Event]) -> usize {
+        let mut happened = 0;
+        for event in events {
+            happened += usize::from(world.apply(event).is_ok());
+            if verdict.is_broken() {
+                break;
+            }
+        }
+        happened
+    }
+
+    /// What every script ends with: the world turns good, the policy is closed, nothing is left.
+    pub(crate) fn finish(&self, mut world: World, verdict: &Verdict) -> Option<Violation> {
+        self.end(&mut world, verdict);
+        self.bury(world, verdict)
+    }
+
+    fn end(&self, world: &mut World, verdict: &Verdict) {
+        if verdict.is_broken() {
+            return;
+        }
+        if !world.is_closed() {
+            if self.laws.has(Law::Liveness)
+                && let Err(message) = liveness::turn_good(world, &self.profile)
+            {
+                verdict.set(Violation {
+                    law: Law::Liveness,
+                    message,
+                });
+                return;
+            }
+            if verdict.is_broken() {
+                return;
+            }
+            // Only a panic could refuse it, and that is in the verdict.
+            let _ = world.apply(&Event::Close);
+        }
+        if self.laws.has(Law::SilentAfterClose) && !verdict.is_broken() {
+            let _ = world.apply(&Event::Late);
+        }
+    }
+
+    fn bury(&self, mut world: World, verdict: &Verdict) -> Option<Violation> {
+        if let Some(violation) = verdict.take() {
+            return Some(violation);
+        }
+        if !self.laws.has(Law::NoLeak) || world.panic_message().is_some() {
+            return None;
+        }
+        // The oracle holds pickers.
+        world.watcher = None;
+        let (subs, conn) = world.leftovers();
+        let message = match (subs.first(), conn) {
+            (Some(sub), _) => format!("the policy is gone and {sub} is still held"),
+            (None, true) => "the policy is gone and its ClientConn is still held".to_owned(),
+            (None, false) => return None,
+        };
+        Some(Violation {
+            law: Law::NoLeak,
+            message,
+        })
+    }
+
+    /// The whole of it, with the conversation.
+    pub(crate) fn run(&self, events: &[Event]) -> Ran {
+        let (mut world, verdict) = self.world();
+        let mut applied = Vec::new();
+        for event in events {
+            if verdict.is_broken() {
+                break;
+            }
+            // One that panics happened, too.
+            if world.apply(event).is_ok() || world.panic_message().is_some() {
+                applied.push(event.clone());
+            }
+        }
+        self.end(&mut world, &verdict);
+        let conversation = world.log(Log::to_string);
+        Ran {
+            violation: self.bury(world, &verdict),
+            applied,
+            conversation,
+        }
+    }
+
+    /// The violation of a script, without the conversation.
+    pub(crate) fn judge(&self, events: &[Event]) -> Option<Violation> {
+        let (mut world, verdict) = self.world();
+        self.play(&mut world, &verdict, events);
+        self.finish(world, &verdict)
+    }
+
+    /// What the log of a script comes to.
+    pub(crate) fn digest(&self, events: &[Event]) -> u64 {
+        let (mut world, verdict) = self.world();
+        self.play(&mut world, &verdict, events);
+        self.end(&mut world, &verdict);
+        world.log(Log::digest)
+    }
+
+    /// Makes a script that broke a law short.
+    pub(crate) fn failure(&self, events: &[Event], violation: Violation) -> Failure {
+        let found_with = events.len();
+        let script = shrink::shrink(self, events, violation.law);
+        let ran = self.run(&script);
+        Failure {
+            violation: ran.violation.unwrap_or(violation),
+            script: Scenario::new(ran.applied),
+            found_with,
+            conversation: ran.conversation,
+        }
+    }
+}

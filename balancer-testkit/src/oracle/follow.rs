@@ -1,0 +1,324 @@
+//! Following the log: what the policy was told, and what it asked.
+
+use std::sync::Arc;
+
+use balancer_api::{ConnectivityState as State, Endpoint, ResolvedAddrs, StateCause};
+
+use super::{Callback, Known, Oracle, Resolved};
+use crate::{
+    Event, Law, SubId, World,
+    conn::Inner,
+    log::{Ask, Entry, Told},
+};
+
+impl Oracle {
+    /// Reads what is new in the log.
+    pub(super) fn follow(&mut self, world: &World) {
+        let shared = world.shared.clone();
+        let inner = shared.lock();
+        let from = self.read;
+        self.read = inner.log.entries.len();
+        for entry in &inner.log.entries[from..] {
+            match entry {
+                Entry::Event(event) => {
+                    if matches!(event, Event::ExitIdle | Event::Pick(_)) {
+                        self.wanted_connection = true;
+                    }
+                    self.callback = Callback::None;
+                }
+                Entry::Told(told) => self.told(told, &inner),
+                Entry::Answered(answer) => {
+                    self.run.rejected = Some(answer.is_err());
+                    self.take_list();
+                }
+                Entry::Asked { ask, outside } => self.asked(ask, *outside, &inner),
+                Entry::Picked(_) => self.wanted_connection = true,
+                Entry::Panicked(_) => {}
+            }
+        }
+    }
+
+    fn told(&mut self, told: &Told, inner: &Inner) {
+        if !matches!(told, Told::Settle) {
+            self.run.callbacks += 1;
+        }
+        self.callback = match told {
+            Told::Resolved(_) => Callback::Resolved,
+            Told::State { .. } => Callback::State,
+            Told::Stranger(_) => Callback::Stranger,
+            Told::ExitIdle => Callback::ExitIdle,
+            Told::Settle => Callback::Settle,
+            Told::Close => Callback::Close,
+            Told::Build | Told::Timer(_) | Told::Call(..) => Callback::Other,
+        };
+        match told {
+            Told::Resolved(resolved) => self.told_resolved(resolved),
+            Told::State {
+                sub,
+                state,
+                error,
+                cause,
+                ..
+            } => {
+                self.told_state(*sub, *state, *cause, inner);
+                if let Some(error) = error {
+                    self.remember(error.message());
+                }
+            }
+            Told::Stranger(_) => self.run.strangers += 1,
+            Told::Close => self.closed = true,
+            _ => {}
+        }
+    }
+
+    fn told_resolved(&mut self, resolved: &Result<Arc<ResolvedAddrs>, balancer_api::ResolveError>) {
+        self.answered = true;
+        match resolved {
+            Err(error) => {
+                self.resolver_error = Some(error.message().into());
+                self.run.resolved = Some(Resolved::Error(error.message().into()));
+            }
+            Ok(resolved) => {
+                let same = self.list.as_ref().is_some_and(|list| {
+                    list.len() == resolved.endpoints.len()
+                        && list
+                            .iter()
+                            .zip(&*resolved.endpoints)
+                            .all(|(a, b)| a.is_identical(b))
+                });
+                self.run.resolved = Some(Resolved::List {
+                    endpoints: resolved.endpoints.clone(),
+                    // A list that could not be served wholly is worth another try.
+                    same: same && !self.incomplete,
+                });
+                self.refused = false;
+            }
+        }
+    }
+
+    /// The policy has answered: the list counts, unless it was rejected.
+    fn take_list(&mut self) {
+        let Some(Resolved::List { endpoints, .. }) = &self.run.resolved else {
+            return;
+        };
+        if endpoints.is_empty() {
+            self.list = None;
+            self.wanted.clear();
+            self.failed_as_a_whole = false;
+        } else if self.run.rejected == Some(false) {
+            self.list = Some(endpoints.clone());
+            self.incomplete = self.refused;
+            self.wanted = wanted(endpoints);
+        }
+    }
+
+    fn remember(&mut self, text: &str) {
+        self.errors.retain(|known| **known != *text);
+        self.errors.push(text.into());
+    }
+
+    pub(super) fn known(&mut self, sub: SubId) -> &mut Known {
+        if self.subs.len() <= sub.index() {
+            self.subs.resize(sub.index() + 1, Known::default());
+        }
+        &mut self.subs[sub.index()]
+    }
+
+    fn told_state(&mut self, id: SubId, state: State, cause: StateCause, inner: &Inner) {
+        let lookaside = inner.subs[id.index()].lookaside;
+        let known = self.known(id);
+        let before = known.told;
+        let had_connection = before == Some(State::Ready) || known.unhealthy;
+        known.told = Some(state);
+        known.asked = false;
+        known.lookaside = lookaside;
+        known.unhealthy = state == State::TransientFailure && cause == StateCause::Health;
+        match state {
+            State::TransientFailure => known.failed = true,
+            State::Ready => known.failed = false,
+            State::Shutdown => known.gone = true,
+            State::Idle | State::Connecting => {}
+        }
+        if before != Some(state) {
+            known.lost = had_connection && state == State::Idle;
+        }
+        let lost = had_connection && matches!(state, State::Idle | State::Connecting);
+        // A move that follows from the policy's own new list is no reason to resolve again.
+        let own_doing = lost && std::mem::take(&mut known.readdressed);
+        let due = cause == StateCause::Connectivity
+            && (lost || (state == State::TransientFailure && before != Some(state)))
+            && !own_doing
+            && !known.removed
+            && !lookaside;
+        if state == State::Shutdown {
+            self.run.gone = true;
+        }
+        if due && !self.closed {
+            self.run.resolve_due = Some((id, state));
+        }
+        if state == State::Idle && before != Some(State::Idle) {
+            self.wanted_connection = false;
+        }
+        if state == State::Ready {
+            self.failed_as_a_whole = false;
+        }
+    }
+
+    fn asked(&mut self, ask: &Ask, outside: bool, inner: &Inner) {
+        if self.closed {
+            self.asked_after_close(ask, outside, inner);
+            return;
+        }
+        match ask {
+            Ask::Connect(id) => self.asked_to_connect(*id, outside, inner),
+            Ask::NewSubConn(id, _) => {
+                *self.known(*id) = Known::default();
+                self.run.created += 1;
+            }
+            Ask::Lookaside(id, _) => {
+                *self.known(*id) = Known {
+                    lookaside: true,
+                    ..Known::default()
+                };
+            }
+            Ask::NewSubConnRefused(_, error) => {
+                self.remember(&error.to_string());
+                self.run.refused = true;
+                self.refused = true;
+            }
+            Ask::Remove(id) => {
+                self.run.removed += 1;
+                let known = self.known(*id);
+                let again = std::mem::replace(&mut known.removed, true);
+                let ready = known.told == Some(State::Ready);
+                if again {
+                    let name = inner.subs[id.index()].name.clone();
+                    self.broke(Law::RemovedOnce, || format!("{name} was removed twice"));
+                } else if ready && self.callback == Callback::Resolved {
+                    let addresses = inner.subs[id.index()].addresses.clone();
+                    self.run.removed_ready.push((*id, addresses));
+                }
+            }
+            Ask::RemoveStranger => self.broke(Law::RemovedOnce, || {
+                "a SubConn of somebody else was removed".to_owned()
+            }),
+            Ask::UpdateAddresses(id, addresses) => {
+                self.run.readdressed += 1;
+                let connected = inner.subs[id.index()].connected.as_ref();
+                let dropped = connected.is_some_and(|at| !addresses.contains(at));
+                self.known(*id).readdressed |= dropped;
+            }
+            Ask::Publish(State::Shutdown, _) => {
+                self.broke(Law::NoShutdownPublished, || {
+                    "SHUTDOWN was published".to_owned()
+                });
+            }
+            Ask::Publish(state, _) => {
+                self.run.publishes += 1;
+                self.published = Some(*state);
+                if *state == State::TransientFailure {
+                    let failed = self.subs.iter().any(|known| known.failed && !known.removed);
+                    self.failed_as_a_whole |= failed;
+                }
+            }
+            Ask::ResolveNow => self.run.resolve_asked = true,
+            Ask::Wake if outside => self.wanted_connection = true,
+            Ask::StartCall(..) => self.uses_calls = true,
+            _ => {}
+        }
+    }
+
+    fn asked_to_connect(&mut self, id: SubId, outside: bool, inner: &Inner) {
+        let (lazy, exit_idle) = (
+            self.profile.lazy,
+            // The application may ask for what was asked already.
+            self.callback == Callback::ExitIdle,
+        );
+        if !outside {
+            self.run.connects.push(id);
+        }
+        let before = self.published_before;
+        let wanted = self.wanted_connection || outside || exit_idle;
+        let known = self.known(id);
+        let idle = matches!(known.told, None | Some(State::Idle)) && !known.removed;
+        if !idle {
+            return;
+        }
+        let again = std::mem::replace(&mut known.asked, true);
+        let unneeded =
+            lazy && known.lost && !wanted && matches!(before, Some(State::Ready | State::Idle));
+        let name = &inner.subs[id.index()].name;
+        if again && !exit_idle {
+            self.broke(Law::NoDoubleConnect, || {
+                format!("{name} was told to connect twice while IDLE")
+            });
+        }
+        if unneeded {
+            self.broke(Law::NoConnectWithoutNeed, || {
+                format!("{name} was lost and told to connect though no RPC wants it")
+            });
+        }
+    }
+
+    fn asked_after_close(&mut self, ask: &Ask, outside: bool, inner: &Inner) {
+        let what = match ask {
+            // An old picker or an observer may still ask; the channel ignores it.
+            _ if outside => return,
+            Ask::Connect(id) => format!("connect {}", inner.subs[id.index()].name),
+            Ask::NewSubConn(..) | Ask::NewSubConnRefused(..) => "for a SubConn".to_owned(),
+            Ask::Lookaside(..) => "for a look-aside SubConn".to_owned(),
+            Ask::UpdateAddresses(..) => "for other addresses".to_owned(),
+            Ask::Publish(state, _) => format!("publish {state}"),
+            Ask::SetTimer(..) => "for a timer".to_owned(),
+            Ask::StartCall(..) => "for a call".to_owned(),
+            Ask::ResolveNow => "to resolve again".to_owned(),
+            Ask::Wake => "to be woken".to_owned(),
+            _ => return,
+        };
+        self.broke(Law::SilentAfterClose, || {
+            format!("after the close it asked: {what}")
+        });
+    }
+}
+
+/// The distinct endpoints as address sets, with how many SubConns each should have: more than one
+/// where endpoints differ only in attributes of their own.
+fn wanted(endpoints: &[Endpoint]) -> Vec<(Endpoint, usize)> {
+    let mut distinct: Vec<&Endpoint> = Vec::new();
+    let mut sets: Vec<(Endpoint, usize)> = Vec::new();
+    // Long lists are compared by a map; short ones, the usual case, faster without.
+    let mut seen = std::collections::HashSet::new();
+    let long = endpoints.len() > 16;
+    let mut index = std::collections::HashMap::new();
+    for endpoint in endpoints {
+        let new = if long {
+            seen.insert(endpoint)
+        } else {
+            !distinct.contains(&endpoint)
+        };
+        if !new || endpoint.addresses().is_empty() {
+            continue;
+        }
+        distinct.push(endpoint);
+        let set = if endpoint.attributes().is_empty() {
+            endpoint.clone()
+        } else {
+            Endpoint::new(endpoint.addresses().iter().cloned())
+        };
+        let at = if long {
+            index.get(&set).copied()
+        } else {
+            sets.iter().position(|(known, _)| *known == set)
+        };
+        match at {
+            Some(at) => sets[at].1 += 1,
+            None => {
+                if long {
+                    index.insert(set.clone(), sets.len());
+                }
+                sets.push((set, 1));
+            }
+        }
+    }
+    sets
+}

@@ -1,0 +1,230 @@
+//! The oracle: looks on after every settle and says which law was broken.
+//!
+//! It follows the log, so that what it knows of the policy is what the policy was told and asked,
+//! and it interrogates the picker that is published, as RPCs would.
+
+mod checks;
+mod follow;
+mod probe;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use balancer_api::{Address, ConnectivityState as State, Endpoint, Picker};
+
+use crate::{Law, LawSet, Profile, SubId, Violation, World, world::Watcher};
+
+pub(crate) use probe::{Probe, probe};
+
+/// Where a violation is put, for whoever drives the world.
+#[derive(Clone, Default)]
+pub(crate) struct Verdict(Arc<Mutex<Option<Violation>>>);
+
+pub(crate) struct Oracle {
+    profile: Arc<Profile>,
+    laws: LawSet,
+    verdict: Verdict,
+    broken: bool,
+
+    /// How much of the log was read.
+    read: usize,
+    subs: Vec<Known>,
+    /// The last list that was accepted, if it was not empty.
+    list: Option<Arc<[Endpoint]>>,
+    /// What the list asks for: address sets, each with the number of SubConns it should have.
+    wanted: Vec<(Endpoint, usize)>,
+    answered: bool,
+    /// A SubConn was refused since the last list.
+    refused: bool,
+    /// A SubConn was refused for the list in force, so that the same list is worth another try.
+    incomplete: bool,
+    /// The policy makes calls on its SubConns, so it may hold READY ones back.
+    uses_calls: bool,
+    /// A pick waits, or somebody asked to connect, since the last IDLE.
+    wanted_connection: bool,
+    closed: bool,
+    callback: Callback,
+    run: Run,
+    published: Option<State>,
+    published_before: Option<State>,
+    /// Texts of the connection errors that the policy was told, latest last.
+    errors: Vec<Arc<str>>,
+    resolver_error: Option<Arc<str>>,
+    /// A policy that sticks to one has reported failure since something was READY.
+    failed_as_a_whole: bool,
+    /// Pickers that were published, with what was READY then.
+    old: Vec<(Arc<dyn Picker>, Vec<SubId>)>,
+    /// Kept to save allocations.
+    backends: Vec<Backend>,
+}
+
+/// What the policy knows of one SubConn.
+#[derive(Clone, Default)]
+struct Known {
+    told: Option<State>,
+    /// Sticky failure: since the last TRANSIENT_FAILURE it was not READY.
+    failed: bool,
+    /// IDLE comes after READY: a lost connection.
+    lost: bool,
+    asked: bool,
+    removed: bool,
+    gone: bool,
+    readdressed: bool,
+    unhealthy: bool,
+    lookaside: bool,
+}
+
+/// One SubConn that lives, at the time of a settle.
+#[derive(Clone, Copy)]
+struct Backend {
+    id: SubId,
+    told: Option<State>,
+    failed: bool,
+    /// On the way: asked, or moved by a new address list.
+    asked: bool,
+    /// Connected to an address that is not in its list any more.
+    leaving: bool,
+    has_addresses: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Callback {
+    None,
+    Resolved,
+    State,
+    Stranger,
+    ExitIdle,
+    Settle,
+    Other,
+    Close,
+}
+
+/// What happened since the last settle.
+#[derive(Default)]
+struct Run {
+    callbacks: usize,
+    publishes: usize,
+    resolved: Option<Resolved>,
+    /// Rejected, where there was an answer.
+    rejected: Option<bool>,
+    strangers: usize,
+    connects: Vec<SubId>,
+    created: usize,
+    removed: usize,
+    removed_ready: Vec<(SubId, Arc<[Address]>)>,
+    readdressed: usize,
+    resolve_asked: bool,
+    /// Somebody was lost or failed.
+    resolve_due: Option<(SubId, State)>,
+    refused: bool,
+    gone: bool,
+}
+
+enum Resolved {
+    Error(Arc<str>),
+    List {
+        endpoints: Arc<[Endpoint]>,
+        same: bool,
+    },
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    pub(crate) fn take(&self) -> Option<Violation> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
+    pub(crate) fn set(&self, violation: Violation) {
+        let mut verdict = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        verdict.get_or_insert(violation);
+    }
+}
+
+// === impl Oracle ===
+
+impl Oracle {
+    pub(crate) fn new(profile: Arc<Profile>, laws: LawSet) -> (Self, Verdict) {
+        let verdict = Verdict::default();
+        let oracle = Self {
+            profile,
+            laws,
+            verdict: verdict.clone(),
+            broken: false,
+            read: 0,
+            subs: Vec::new(),
+            list: None,
+            wanted: Vec::new(),
+            answered: false,
+            refused: false,
+            incomplete: false,
+            uses_calls: false,
+            wanted_connection: false,
+            closed: false,
+            callback: Callback::None,
+            run: Run::default(),
+            published: None,
+            published_before: None,
+            errors: Vec::new(),
+            resolver_error: None,
+            failed_as_a_whole: false,
+            old: Vec::new(),
+            backends: Vec::new(),
+        };
+        (oracle, verdict)
+    }
+
+    /// Notes that a law is broken, unless it is off or another was broken before.
+    fn broke(&mut self, law: Law, message: impl FnOnce() -> String) {
+        if !self.broken && self.laws.has(law) {
+            self.broken = true;
+            self.verdict.set(Violation {
+                law,
+                message: message(),
+            });
+        }
+    }
+}
+
+impl Watcher for Oracle {
+    fn settled(&mut self, world: &mut World) {
+        if self.broken {
+            return;
+        }
+        self.follow(world);
+        if let Some(message) = world.panic_message() {
+            let message = message.to_owned();
+            self.broke(Law::NoPanic, || format!("panicked: {message}"));
+            return;
+        }
+        if world.is_restless() {
+            self.broke(Law::ComesToRest, || {
+                "one event had a thousand follow-ups".to_owned()
+            });
+            return;
+        }
+        self.check(world);
+        let run = &mut self.run;
+        run.callbacks = 0;
+        run.publishes = 0;
+        run.resolved = None;
+        run.rejected = None;
+        run.strangers = 0;
+        run.connects.clear();
+        run.created = 0;
+        run.removed = 0;
+        run.removed_ready.clear();
+        run.readdressed = 0;
+        run.resolve_asked = false;
+        run.resolve_due = None;
+        run.refused = false;
+        run.gone = false;
+        self.published_before = self.published;
+    }
+}
