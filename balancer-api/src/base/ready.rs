@@ -3,8 +3,8 @@
 //! A list is a flat array plus a small overlay of what has changed since the array was made: which
 //! of its entries are gone, and which entries are new. A change copies the overlay only; when the
 //! overlay has grown to [`OVERLAY_LIMIT`] the array is made anew, so the cost of a change does not
-//! grow with the list except for that one in [`OVERLAY_LIMIT`]. Without an overlay, an entry is
-//! found by one index.
+//! grow with the list except for that one in [`OVERLAY_LIMIT`]. A list that is no longer than an
+//! overlay may be is always made flat. Without an overlay, an entry is found by one index.
 
 use std::{fmt, iter, sync::Arc};
 
@@ -189,6 +189,9 @@ impl<D: Clone> ReadySet<D> {
             }
         }
         let len = self.flat.len() - removed.len() + added.len();
+        if len <= OVERLAY_LIMIT {
+            return Some(self.merged(&removed, added));
+        }
         let overlay = if removed.is_empty() && added.is_empty() {
             None
         } else {
@@ -199,6 +202,24 @@ impl<D: Clone> ReadySet<D> {
             overlay,
             len,
         })
+    }
+
+    /// The flat array without `removed` and with `added`.
+    fn merged(&self, removed: &[u32], added: Vec<ReadySubConn<D>>) -> Self {
+        let mut entries = Vec::with_capacity(self.flat.len() - removed.len() + added.len());
+        let mut removed = removed.iter().peekable();
+        let mut added = added.into_iter().peekable();
+        for (index, entry) in self.flat.iter().enumerate() {
+            if removed.next_if(|at| **at as usize == index).is_some() {
+                continue;
+            }
+            while let Some(new) = added.next_if(|new| new.rank < entry.rank) {
+                entries.push(new);
+            }
+            entries.push(entry.clone());
+        }
+        entries.extend(added);
+        Self::flat(entries)
     }
 }
 
