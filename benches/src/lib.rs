@@ -1,2 +1,15 @@
-//! Benchmarks of the workspace, with rivals behind a feature.
+//! Benchmarks of the workspace: contenders behind one interface, servers in another process.
+//!
+//! `cargo xtask bench` runs them; `cargo xtask bench --check` gates on instruction counts. The floor
+//! is [`contenders::direct_h2`]: tonic's codec on the barest use of `h2`.
+
 #![forbid(unsafe_code)]
+
+pub mod contenders;
+pub mod echo;
+pub mod load;
+
+/// The snippets of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
