@@ -109,8 +109,9 @@ impl H2Connection {
             .await
             .map_err(|error| shared.handshake_failed(&error))?;
         poll_fn(|cx| match pin!(&mut connection).poll(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Err(shared.broken())),
+            Poll::Ready(Ok(())) => Poll::Ready(Err(shared.lost())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(shared.handshake_failed(&error))),
+            Poll::Pending if shared.is_lost() => Poll::Ready(Err(shared.lost())),
             Poll::Pending if shared.is_ready() => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
         })
@@ -130,7 +131,7 @@ impl H2Connection {
         let lost = async move {
             match lost.await {
                 Ok(lost) => lost,
-                Err(_) => Lost::new(shared.broken()),
+                Err(_) => Lost::new(shared.lost()),
             }
         };
         Ok(Connected {
@@ -273,6 +274,6 @@ impl Shared {
     /// Why there is no connection: what the socket said, or else what `h2` did.
     fn handshake_failed(&self, error: &h2::Error) -> Status {
         self.break_off(self.unavailable(Lowercase(error)));
-        self.broken()
+        self.lost()
     }
 }

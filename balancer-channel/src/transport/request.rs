@@ -78,6 +78,13 @@ impl ReplayBody {
         }
     }
 
+    /// Remembers up to `limit` bytes instead.
+    #[must_use]
+    pub(crate) fn with_limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Whether it is too late to send the body from its start again.
     pub(crate) fn is_committed(&self) -> bool {
         self.committed

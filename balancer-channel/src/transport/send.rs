@@ -210,7 +210,7 @@ impl SendRpc {
             (Some(head), Some(body)) => again(head, body),
             _ => None,
         };
-        let status = status::to_tonic(&connection.shared().broken());
+        let status = status::to_tonic(&connection.shared().lost());
         SendFailure {
             kind: FailureKind::NotSent,
             status,

@@ -109,11 +109,15 @@ impl Shared {
         self.reads.store(self.reads.load(Relaxed) + 1, Relaxed);
     }
 
-    /// Why open streams end, or why no stream can be opened.
+    /// Why open streams end.
     pub(super) fn broken(&self) -> Status {
-        let end = self.end();
-        let known = end.broken.as_ref().or(end.lost.as_ref()).cloned();
-        drop(end);
+        let known = self.end().broken.clone();
+        known.unwrap_or_else(|| self.lost())
+    }
+
+    /// Why no stream can be opened: the first reason that there was.
+    pub(super) fn lost(&self) -> Status {
+        let known = self.end().lost.clone();
         known.unwrap_or_else(|| self.unavailable("connection lost"))
     }
 
@@ -139,16 +143,29 @@ impl Shared {
         async move { ended.wait_for(|ended| *ended).await.map_or((), drop) }
     }
 
+    /// Whether no stream can be opened any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.end().lost.is_some()
+    }
+
     pub(super) fn is_aborted(&self) -> bool {
         self.end().aborted
     }
 
     // --- what happens to the connection ---
 
-    pub(super) fn read_event(&self, event: ReadEvent) -> Option<NotHttp2> {
+    /// What the peer has done; an error when it must not.
+    pub(super) fn read_event(&self, event: ReadEvent) -> Result<(), String> {
         match event {
+            // A client must treat that as a protocol error (RFC 9113, 6.5.2); `h2` lets it pass.
+            ReadEvent::Settings {
+                server_push: true, ..
+            } => {
+                return Err("PROTOCOL_ERROR: the server enables server push".to_owned());
+            }
             ReadEvent::Settings {
                 max_concurrent_streams,
+                ..
             } => {
                 let first = std::mem::take(&mut self.end().first_settings);
                 let limit = max_concurrent_streams
@@ -158,14 +175,11 @@ impl Shared {
                 if let Some(limit) = limit {
                     self.admission.set_limit(limit);
                 }
-                None
             }
-            ReadEvent::GoAway(frame) => {
-                self.go_away(&frame);
-                None
-            }
-            ReadEvent::NotHttp2(first) => Some(first),
+            ReadEvent::GoAway(frame) => self.go_away(&frame),
+            ReadEvent::NotHttp2(first) => return Err(first.to_string()),
         }
+        Ok(())
     }
 
     pub(super) fn write_event(&self, event: WriteEvent) {

@@ -26,6 +26,8 @@ pub(crate) enum ReadEvent {
     Settings {
         /// MAX_CONCURRENT_STREAMS, where the frame names it.
         max_concurrent_streams: Option<u32>,
+        /// ENABLE_PUSH is not 0: a server must not say so.
+        server_push: bool,
     },
     /// A GOAWAY frame is complete.
     GoAway(GoAway),
@@ -94,6 +96,7 @@ enum Payload {
         entry: [u8; 6],
         filled: usize,
         max_concurrent_streams: Option<u32>,
+        server_push: bool,
     },
     GoAway {
         fixed: [u8; 8],
@@ -132,6 +135,7 @@ mod flag {
     pub(super) const END_HEADERS: u8 = 4;
 }
 
+const SETTINGS_ENABLE_PUSH: u16 = 2;
 const SETTINGS_MAX_CONCURRENT_STREAMS: u16 = 3;
 
 // === impl ReadSniffer ===
@@ -163,6 +167,7 @@ impl ReadSniffer {
                             entry: [0; 6],
                             filled: 0,
                             max_concurrent_streams: None,
+                            server_push: false,
                         },
                         kind::GOAWAY => Payload::GoAway {
                             fixed: [0; 8],
@@ -212,6 +217,7 @@ impl ReadSniffer {
                 entry,
                 filled,
                 max_concurrent_streams,
+                server_push,
             } => {
                 for byte in part {
                     entry[*filled] = *byte;
@@ -219,8 +225,13 @@ impl ReadSniffer {
                     if *filled == entry.len() {
                         *filled = 0;
                         let [id @ .., a, b, c, d] = *entry;
-                        if u16::from_be_bytes(id) == SETTINGS_MAX_CONCURRENT_STREAMS {
-                            *max_concurrent_streams = Some(u32::from_be_bytes([a, b, c, d]));
+                        let value = u32::from_be_bytes([a, b, c, d]);
+                        match u16::from_be_bytes(id) {
+                            SETTINGS_ENABLE_PUSH => *server_push = value != 0,
+                            SETTINGS_MAX_CONCURRENT_STREAMS => {
+                                *max_concurrent_streams = Some(value);
+                            }
+                            _ => {}
                         }
                     }
                 }
@@ -241,10 +252,12 @@ impl ReadSniffer {
                 Payload::Skipped => {}
                 Payload::Settings {
                     max_concurrent_streams,
+                    server_push,
                     ..
                 } => {
                     tell(ReadEvent::Settings {
                         max_concurrent_streams,
+                        server_push,
                     });
                 }
                 // Shorter ones are a frame size error, which `h2` reports.

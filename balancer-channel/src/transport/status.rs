@@ -32,6 +32,8 @@ pub(super) fn of_stream_error(error: &h2::Error, shared: &Shared) -> Status {
             code_of_reason(reason),
             format!("stream reset: {}", ReasonName(reason)),
         ),
+        // The stream was above what the peer's GOAWAY promised.
+        _ if error.is_go_away() && error.is_remote() => shared.lost(),
         // The peer broke the protocol, or the connection ended.
         _ => shared.broken(),
     }

@@ -58,17 +58,17 @@ impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
         }
         let shared = &this.shared;
         shared.count_read();
-        let mut refused = None;
-        this.reads
-            .read(read, |event| refused = shared.read_event(event));
-        match refused {
-            None => Poll::Ready(Ok(())),
-            Some(not_http2) => {
-                let error = io::Error::new(io::ErrorKind::InvalidData, not_http2.to_string());
-                shared.io_failed(&error);
-                Poll::Ready(Err(error))
+        let mut refused = Ok(());
+        this.reads.read(read, |event| {
+            if refused.is_ok() {
+                refused = shared.read_event(event);
             }
-        }
+        });
+        Poll::Ready(refused.map_err(|why| {
+            let error = io::Error::new(io::ErrorKind::InvalidData, why);
+            shared.io_failed(&error);
+            error
+        }))
     }
 }
 

@@ -7,7 +7,7 @@ use balancer_testpeer::{
 };
 use futures_util::poll;
 
-use super::support::{Ends, call, connector, pair_by_hand, read};
+use super::support::{Ends, call, connector, framed, pair_by_hand, read};
 use crate::transport::FailureKind;
 
 const MCS: u16 = setting::MAX_CONCURRENT_STREAMS;
@@ -21,16 +21,34 @@ async fn one_at_a_time_in_order() {
     for rpc in &mut rpcs {
         assert!(poll!(rpc).is_pending());
     }
-    assert_eq!((connected.connection.streams(), connected.connection.waiting()), (1, 2));
+    assert_eq!(
+        (
+            connected.connection.streams(),
+            connected.connection.waiting()
+        ),
+        (1, 2)
+    );
 
     for (at, mut rpc) in (0_u8..).zip(rpcs) {
         assert!(poll!(&mut rpc).is_pending());
         let request = peer.next_call().await.expect("in turn");
-        assert_eq!(request.message().expect("whole")[..], [at], "must go in order");
+        assert_eq!(
+            request.message().expect("whole")[..],
+            [at],
+            "must go in order"
+        );
         peer.reply_ok(request.stream, b"").await.expect("send");
-        read(rpc.await.expect("begun"), &Ends::default()).await.expect("whole");
+        read(rpc.await.expect("begun"), &Ends::default())
+            .await
+            .expect("whole");
     }
-    assert_eq!((connected.connection.streams(), connected.connection.waiting()), (0, 0));
+    assert_eq!(
+        (
+            connected.connection.streams(),
+            connected.connection.waiting()
+        ),
+        (0, 0)
+    );
 }
 
 #[tokio::test]
@@ -38,7 +56,13 @@ async fn none_at_all_until_the_limit_is_raised() {
     let (connected, mut peer) = pair_by_hand(&[(MCS, 0)]).await;
     let mut rpc = Box::pin(connected.connection.send(call(b"a")));
     assert!(poll!(&mut rpc).is_pending());
-    assert_eq!((connected.connection.streams(), connected.connection.waiting()), (0, 1));
+    assert_eq!(
+        (
+            connected.connection.streams(),
+            connected.connection.waiting()
+        ),
+        (0, 1)
+    );
 
     peer.send_settings(&[(MCS, 2)]).await.expect("send");
     let answer = async {
@@ -46,7 +70,9 @@ async fn none_at_all_until_the_limit_is_raised() {
         peer.reply_ok(request.stream, b"").await.expect("send");
     };
     let (response, ()) = tokio::join!(rpc, answer);
-    read(response.expect("begun"), &Ends::default()).await.expect("whole");
+    read(response.expect("begun"), &Ends::default())
+        .await
+        .expect("whole");
 }
 
 #[tokio::test]
@@ -64,11 +90,19 @@ async fn a_limit_below_what_is_open_holds_the_next_back() {
     let mut c = Box::pin(connected.connection.send(call(b"c")));
     assert!(poll!(&mut c).is_pending());
     peer.reply_ok(first, b"").await.expect("send");
-    read(a.await.expect("begun"), &Ends::default()).await.expect("whole");
+    read(a.await.expect("begun"), &Ends::default())
+        .await
+        .expect("whole");
     assert!(poll!(&mut c).is_pending());
-    assert_eq!(connected.connection.waiting(), 1, "one is open, and one is the limit");
+    assert_eq!(
+        connected.connection.waiting(),
+        1,
+        "one is open, and one is the limit"
+    );
     peer.reply_ok(second, b"").await.expect("send");
-    read(b.await.expect("begun"), &Ends::default()).await.expect("whole");
+    read(b.await.expect("begun"), &Ends::default())
+        .await
+        .expect("whole");
     assert!(poll!(&mut c).is_pending());
     assert_eq!(connected.connection.waiting(), 0, "its turn");
     peer.next_call().await.expect("c");
@@ -92,12 +126,16 @@ async fn a_waiter_that_gives_up_leaves_no_hole() {
     assert_eq!((connection.streams(), connection.waiting()), (1, 1));
     drop(granted);
     assert!(poll!(&mut last).is_pending());
-    let request = peer.next_call().await.expect("one of them");
-    let request = match &request.message().expect("whole")[..] {
-        b"open" => peer.next_call().await.expect("the last"),
-        _ => request,
+    // The first stream was opened and cancelled; those between never were.
+    let last = loop {
+        let request = peer.next_request().await.expect("a request");
+        match request.stream {
+            1 => {}
+            stream => break stream,
+        }
     };
-    assert_eq!(&request.message().expect("whole")[..], b"last");
+    assert_eq!(last, 3, "no stream may be opened for those who gave up");
+    assert_eq!(peer.body(last).await.expect("open"), framed(b"last"));
 }
 
 #[tokio::test]
@@ -110,7 +148,12 @@ async fn those_who_wait_go_elsewhere_at_a_goaway() {
     let failure = failure.expect_err("no stream was open");
     assert_eq!(failure.kind, FailureKind::NotSent);
     assert!(failure.request.is_some());
-    assert!(failure.status.message().ends_with("server sent GOAWAY NO_ERROR"));
+    assert!(
+        failure
+            .status
+            .message()
+            .ends_with("server sent GOAWAY NO_ERROR")
+    );
 }
 
 #[tokio::test]
@@ -130,8 +173,10 @@ async fn a_crowd_gets_through_a_narrow_door() {
         let server = Server::start(Backend::new("a").max_concurrent_streams(limit))
             .await
             .expect("a port");
-        let connected =
-            connector().connect(&server.addr().to_string(), None).await.expect("ready");
+        let connected = connector()
+            .connect(&server.addr().to_string(), None)
+            .await
+            .expect("ready");
         let rpcs: Vec<_> = (0..500)
             .map(|_| {
                 let connection = connected.connection.clone();
@@ -145,7 +190,16 @@ async fn a_crowd_gets_through_a_narrow_door() {
             rpc.await.expect("no panic");
         }
         let peak = server.journal().connections[0].peak_streams;
-        assert!(peak <= limit as usize, "limit {limit}, but {peak} were open");
-        assert_eq!((connected.connection.streams(), connected.connection.waiting()), (0, 0));
+        assert!(
+            peak <= limit as usize,
+            "limit {limit}, but {peak} were open"
+        );
+        assert_eq!(
+            (
+                connected.connection.streams(),
+                connected.connection.waiting()
+            ),
+            (0, 0)
+        );
     }
 }

@@ -7,7 +7,7 @@ use balancer_api::{
     AuthInfo, Dialer, HandshakeError, Io, SecurityLevel, Status, TransportCredentials,
 };
 use balancer_testpeer::{
-    Conn, Refused, Script, Server,
+    Conn, Manners, Refused, Script, Server,
     faults::{self, IllegalSettings},
     frame::Frame,
 };
@@ -35,7 +35,10 @@ async fn ready_means_that_the_peer_sent_settings() {
     let accept = async {
         let (socket, _) = listener.accept().await.expect("accept");
         let mut peer = Conn::over(socket);
-        peer.expect_settings().await.expect("the client speaks first");
+        peer.set_manners(Manners::mute());
+        peer.expect_settings()
+            .await
+            .expect("the client speaks first");
         peer
     };
     let mut peer = tokio::select! {
@@ -77,14 +80,26 @@ async fn a_refusal_names_address_and_errno() {
         .expect_err("nobody is there");
     assert_eq!(
         status.to_string(),
-        format!("UNAVAILABLE: {}: connection refused (os error 111)", refused.addr())
+        format!(
+            "UNAVAILABLE: {}: connection refused (os error 111)",
+            refused.addr()
+        )
     );
 }
 
 #[tokio::test]
 async fn bad_addresses_are_errors() {
-    for address in ["", "nowhere", "127.0.0.1:99999", ":::", "unix:/nowhere/at/all"] {
-        let status = connector().connect(address, None).await.expect_err("no address");
+    for address in [
+        "",
+        "nowhere",
+        "127.0.0.1:99999",
+        ":::",
+        "unix:/nowhere/at/all",
+    ] {
+        let status = connector()
+            .connect(address, None)
+            .await
+            .expect_err("no address");
         assert!(
             status.message().starts_with(&format!("{address}: ")),
             "must name the address: {status}"
@@ -96,12 +111,17 @@ async fn bad_addresses_are_errors() {
 async fn a_peer_that_closes_is_not_ready() {
     let status = fails(faults::close_at_once()).await;
     assert!(
-        status.message().ends_with("connection closed by the peer before its SETTINGS")
+        status
+            .message()
+            .ends_with("connection closed by the peer before its SETTINGS")
             || status.message().contains("connection reset"),
         "{status}"
     );
     let status = fails(faults::reset_at_once()).await;
-    assert!(status.message().contains("connection reset by peer"), "{status}");
+    assert!(
+        status.message().contains("connection reset by peer"),
+        "{status}"
+    );
 }
 
 #[tokio::test]
@@ -122,7 +142,10 @@ async fn garbage_is_shown_up_to_64_bytes() {
     assert!(status.message().ends_with(&shown), "{status}");
     for seed in 0..32 {
         let status = fails(faults::garbage(seed, 512)).await;
-        assert!(status.message().contains("not HTTP/2"), "seed {seed}: {status}");
+        assert!(
+            status.message().contains("not HTTP/2"),
+            "seed {seed}: {status}"
+        );
     }
 }
 
@@ -130,7 +153,12 @@ async fn garbage_is_shown_up_to_64_bytes() {
 async fn a_tls_server_is_recognised() {
     // An alert: what a TLS server says to a client that speaks HTTP/2 at once.
     let status = fails(faults::say(&[0x15, 3, 3, 0, 2, 2, 70][..])).await;
-    assert!(status.message().contains("it speaks TLS; this channel is plaintext"), "{status}");
+    assert!(
+        status
+            .message()
+            .contains("it speaks TLS; this channel is plaintext"),
+        "{status}"
+    );
 }
 
 #[tokio::test]
@@ -149,14 +177,28 @@ async fn illegal_settings_are_not_ready() {
 
 #[tokio::test]
 async fn a_goaway_with_the_settings_is_not_ready() {
-    let status = fails(faults::goaway_at_once(balancer_testpeer::frame::code::NO_ERROR, "go")).await;
-    assert!(status.message().ends_with("server sent GOAWAY NO_ERROR \"go\""), "{status}");
+    let status = fails(faults::goaway_at_once(
+        balancer_testpeer::frame::code::NO_ERROR,
+        "go",
+    ))
+    .await;
+    assert!(
+        status
+            .message()
+            .ends_with("server sent GOAWAY NO_ERROR \"go\""),
+        "{status}"
+    );
 }
 
 #[tokio::test]
 async fn a_missing_acknowledgement_is_tolerated() {
-    let server = Server::start(faults::no_settings_ack()).await.expect("a port");
-    connector().connect(&server.addr().to_string(), None).await.expect("ready all the same");
+    let server = Server::start(faults::no_settings_ack())
+        .await
+        .expect("a port");
+    connector()
+        .connect(&server.addr().to_string(), None)
+        .await
+        .expect("ready all the same");
 }
 
 #[cfg(unix)]
@@ -186,7 +228,10 @@ async fn a_host_name_is_looked_up() {
         serve_h2(socket, h2::server::Builder::new(), echo).await;
     });
     let port = address.rsplit(':').next().expect("a port");
-    connector().connect(&format!("localhost:{port}"), None).await.expect("ready");
+    connector()
+        .connect(&format!("localhost:{port}"), None)
+        .await
+        .expect("ready");
 }
 
 /// Hands out the client's end of a pipe to a server in memory.
@@ -214,9 +259,10 @@ impl TransportCredentials for Trusting {
         io: Box<dyn Io>,
     ) -> Result<(Box<dyn Io>, AuthInfo), HandshakeError> {
         match authority {
-            "greeter.test" => {
-                Ok((io, AuthInfo::new("trusting", SecurityLevel::PrivacyAndIntegrity)))
-            }
+            "greeter.test" => Ok((
+                io,
+                AuthInfo::new("trusting", SecurityLevel::PrivacyAndIntegrity),
+            )),
             other => Err(HandshakeError::new(format!("I do not trust {other}"))),
         }
     }
@@ -232,25 +278,46 @@ async fn the_application_may_dial_and_secure() {
     };
     let connected = connector.connect("anywhere", None).await.expect("ready");
     assert_eq!(&*connected.connection.auth().protocol, "trusting");
-    let response = connected.connection.send(super::support::call(b"hi")).await.expect("begun");
+    let response = connected
+        .connection
+        .send(super::support::call(b"hi"))
+        .await
+        .expect("begun");
     let (body, _) = read(response, &Ends::default()).await.expect("whole");
     assert_eq!(body, super::support::framed(b"hi"));
 
-    let status = connector.connect("nowhere", None).await.expect_err("no pipe");
+    let status = connector
+        .connect("nowhere", None)
+        .await
+        .expect_err("no pipe");
     assert_eq!(status.message(), "nowhere: no such pipe");
-    let status = connector.connect("anywhere", Some("mallory")).await.expect_err("no trust");
+    let status = connector
+        .connect("anywhere", Some("mallory"))
+        .await
+        .expect_err("no trust");
     assert_eq!(status.message(), "anywhere: I do not trust mallory");
 }
 
 #[tokio::test]
 async fn nothing_is_sent_before_the_first_poll() {
     let (_server, connected) = {
-        let server = Server::start(balancer_testpeer::Backend::new("a")).await.expect("a port");
-        let connected = connector().connect(&server.addr().to_string(), None).await.expect("ready");
+        let server = Server::start(balancer_testpeer::Backend::new("a"))
+            .await
+            .expect("a port");
+        let connected = connector()
+            .connect(&server.addr().to_string(), None)
+            .await
+            .expect("ready");
         (server, connected)
     };
     let rpc = connected.connection.send(unary("x"));
-    assert_eq!(balancer_channel_core::Connection::streams(&connected.connection), 0);
+    assert_eq!(
+        balancer_channel_core::Connection::streams(&connected.connection),
+        0
+    );
     drop(rpc);
-    assert!(connected.lost.now_or_never().is_none(), "and nothing was lost");
+    assert!(
+        connected.lost.now_or_never().is_none(),
+        "and nothing was lost"
+    );
 }

@@ -18,21 +18,37 @@ async fn a_graceful_goaway_is_news_at_once_and_open_streams_finish() {
     assert!(poll!(&mut rpc).is_pending());
     let stream = peer.next_call().await.expect("the call").stream;
 
-    peer.send_goaway(MAX_STREAM, code::NO_ERROR, "").await.expect("send");
+    peer.send_goaway(MAX_STREAM, code::NO_ERROR, "")
+        .await
+        .expect("send");
     let lost = connected.lost.await;
-    assert!(lost.status.message().ends_with("server sent GOAWAY NO_ERROR"), "{}", lost.status);
+    assert!(
+        lost.status
+            .message()
+            .ends_with("server sent GOAWAY NO_ERROR"),
+        "{}",
+        lost.status
+    );
     assert!(!lost.too_many_pings);
 
-    let failure = connected.connection.send(call(b"b")).await.expect_err("no new streams");
+    let failure = connected
+        .connection
+        .send(call(b"b"))
+        .await
+        .expect_err("no new streams");
     assert_eq!(failure.kind, FailureKind::NotSent);
     let again = failure.request.expect("given back");
     assert_eq!(again.head.headers()["x-id"], "7", "as it was");
 
     peer.reply_ok(stream, b"done").await.expect("send");
-    let (body, _) = read(rpc.await.expect("begun"), &Ends::default()).await.expect("whole");
+    let (body, _) = read(rpc.await.expect("begun"), &Ends::default())
+        .await
+        .expect("whole");
     assert_eq!(body, framed(b"done"), "the open stream must finish");
     connected.connection.drained().await;
-    peer.expect_closed().await.expect("the client closes when the last stream has ended");
+    peer.expect_closed()
+        .await
+        .expect("the client closes when the last stream has ended");
 }
 
 #[tokio::test]
@@ -44,7 +60,9 @@ async fn a_goaway_refuses_the_streams_above_it() {
     let stream = peer.next_call().await.expect("low").stream;
     peer.next_call().await.expect("high");
 
-    peer.send_goaway(stream, code::NO_ERROR, "").await.expect("send");
+    peer.send_goaway(stream, code::NO_ERROR, "")
+        .await
+        .expect("send");
     let failure = high.await.expect_err("it was above");
     assert_eq!(failure.kind, FailureKind::Refused);
     assert_eq!(failure.status.code(), TonicCode::Unavailable);
@@ -52,17 +70,25 @@ async fn a_goaway_refuses_the_streams_above_it() {
     let mut again = Box::pin(other.connection.send(*failure.request.expect("given back")));
     assert!(poll!(&mut again).is_pending());
     let request = elsewhere.next_call().await.expect("once more");
-    assert_eq!(request.body, framed(b"high"), "the body must be sent from its start");
+    assert_eq!(
+        request.body,
+        framed(b"high"),
+        "the body must be sent from its start"
+    );
     assert_eq!(request.header("x-id"), Some("7"));
 
     peer.reply_ok(stream, b"ok").await.expect("send");
-    read(low.await.expect("begun"), &Ends::default()).await.expect("it was not above");
+    read(low.await.expect("begun"), &Ends::default())
+        .await
+        .expect("it was not above");
 }
 
 #[tokio::test]
 async fn too_many_pings_are_told() {
     let (connected, mut peer) = pair_by_hand(&[]).await;
-    peer.send_goaway(0, code::ENHANCE_YOUR_CALM, "too_many_pings").await.expect("send");
+    peer.send_goaway(0, code::ENHANCE_YOUR_CALM, "too_many_pings")
+        .await
+        .expect("send");
     let lost = connected.lost.await;
     assert!(lost.too_many_pings);
     let wanted = "server sent GOAWAY ENHANCE_YOUR_CALM \"too_many_pings\"";
@@ -81,9 +107,20 @@ async fn a_reset_connection_fails_what_it_may_have_delivered() {
     assert_eq!(failure.kind, FailureKind::Failed);
     assert!(failure.request.is_none(), "must not run twice");
     assert_eq!(failure.status.code(), TonicCode::Unavailable);
-    assert!(failure.status.message().contains("connection reset by peer"), "{}", failure.status);
+    assert!(
+        failure
+            .status
+            .message()
+            .contains("connection reset by peer"),
+        "{}",
+        failure.status
+    );
     let lost = connected.lost.await;
-    assert!(lost.status.message().contains("connection reset by peer"), "{}", lost.status);
+    assert!(
+        lost.status.message().contains("connection reset by peer"),
+        "{}",
+        lost.status
+    );
     connected.connection.drained().await;
 }
 
@@ -92,8 +129,18 @@ async fn a_peer_that_closes_is_named() {
     let (connected, peer) = pair_by_hand(&[]).await;
     peer.close().await;
     let lost = connected.lost.await;
-    assert!(lost.status.message().ends_with("connection closed by the peer"), "{}", lost.status);
-    let failure = connected.connection.send(call(b"a")).await.expect_err("too late");
+    assert!(
+        lost.status
+            .message()
+            .ends_with("connection closed by the peer"),
+        "{}",
+        lost.status
+    );
+    let failure = connected
+        .connection
+        .send(call(b"a"))
+        .await
+        .expect_err("too late");
     assert_eq!(failure.kind, FailureKind::NotSent);
 }
 
@@ -141,8 +188,12 @@ async fn an_open_stream_is_a_handle() {
     drop(connected);
     let stream = peer.next_call().await.expect("the call").stream;
     peer.reply_ok(stream, b"x").await.expect("send");
-    read(rpc.await.expect("begun"), &Ends::default()).await.expect("whole");
-    peer.expect_closed().await.expect("closed after the last stream");
+    read(rpc.await.expect("begun"), &Ends::default())
+        .await
+        .expect("whole");
+    peer.expect_closed()
+        .await
+        .expect("closed after the last stream");
     tasks.none(0).await;
 }
 
@@ -152,13 +203,21 @@ async fn close_lets_open_streams_finish() {
     let mut rpc = Box::pin(connected.connection.send(call(b"a")));
     assert!(poll!(&mut rpc).is_pending());
     connected.connection.close();
-    let failure = connected.connection.send(call(b"b")).await.expect_err("closed");
+    let failure = connected
+        .connection
+        .send(call(b"b"))
+        .await
+        .expect_err("closed");
     assert_eq!(failure.kind, FailureKind::NotSent);
 
     let stream = peer.next_call().await.expect("the call").stream;
     peer.reply_ok(stream, b"x").await.expect("send");
-    read(rpc.await.expect("begun"), &Ends::default()).await.expect("whole");
-    peer.expect_closed().await.expect("closed though the handle is still there");
+    read(rpc.await.expect("begun"), &Ends::default())
+        .await
+        .expect("whole");
+    peer.expect_closed()
+        .await
+        .expect("closed though the handle is still there");
     connected.connection.drained().await;
 }
 
@@ -174,15 +233,24 @@ async fn abort_ends_every_stream_with_its_status() {
     let ends = Ends::default();
     let response = reading.await.expect("begun");
 
-    connected.connection.abort(Status::new(Code::Cancelled, "channel closed"));
+    connected
+        .connection
+        .abort(Status::new(Code::Cancelled, "channel closed"));
     let failure = waiting.await.expect_err("aborted");
     assert_eq!(
-        (failure.kind, failure.status.code(), failure.status.message()),
+        (
+            failure.kind,
+            failure.status.code(),
+            failure.status.message()
+        ),
         (FailureKind::Failed, TonicCode::Cancelled, "channel closed")
     );
     let status = read(response, &ends).await.expect_err("aborted");
     assert_eq!(status.message(), "channel closed");
-    assert_eq!(ends.only().status, Some(Status::new(Code::Cancelled, "channel closed")));
+    assert_eq!(
+        ends.only().status,
+        Some(Status::new(Code::Cancelled, "channel closed"))
+    );
     connected.connection.drained().await;
     peer.expect_closed().await.expect("closed at once");
 }
@@ -194,7 +262,9 @@ async fn a_peer_that_does_not_read_cannot_keep_a_dropped_connection() {
     // More than the socket holds, to a peer that reads nothing.
     let (sender, request) = streaming();
     for _ in 0..256 {
-        sender.send(Ok(vec![0; 65_000].into())).expect("the body is there");
+        sender
+            .send(Ok(vec![0; 65_000].into()))
+            .expect("the body is there");
     }
     let mut rpc = Box::pin(connected.connection.send(request));
     assert!(poll!(&mut rpc).is_pending());
@@ -206,7 +276,10 @@ async fn a_peer_that_does_not_read_cannot_keep_a_dropped_connection() {
 #[tokio::test]
 async fn streams_identifiers_do_not_run_out() {
     let (mut connector, _) = counting_connector();
-    connector.options = H2Options { last_stream_id: 2, ..H2Options::default() };
+    connector.options = H2Options {
+        last_stream_id: 2,
+        ..H2Options::default()
+    };
     let (connected, mut peer) = pair_by_hand_with(connector, &[]).await;
     let mut first = Box::pin(connected.connection.send(call(b"1")));
     assert!(poll!(&mut first).is_pending());
@@ -218,9 +291,17 @@ async fn streams_identifiers_do_not_run_out() {
     assert!(poll!(&mut last).is_pending());
     peer.next_call().await.expect("2");
     let lost = lost.await;
-    assert!(lost.status.message().ends_with("stream identifiers used up"), "{}", lost.status);
+    assert!(
+        lost.status
+            .message()
+            .ends_with("stream identifiers used up"),
+        "{}",
+        lost.status
+    );
     peer.reply_ok(stream, b"x").await.expect("send");
-    read(first.await.expect("begun"), &Ends::default()).await.expect("open ones finish");
+    read(first.await.expect("begun"), &Ends::default())
+        .await
+        .expect("open ones finish");
 }
 
 fn with_keepalive(without_streams: bool) -> (crate::transport::Connector, super::support::Tasks) {
@@ -241,7 +322,10 @@ async fn keepalive_asks_and_hears() {
         // The peer answers by itself.
         peer.expect_ping().await.expect("a ping");
     }
-    assert!(connected.lost.now_or_never().is_none(), "a peer that answers is alive");
+    assert!(
+        connected.lost.now_or_never().is_none(),
+        "a peer that answers is alive"
+    );
 }
 
 #[tokio::test]
@@ -254,8 +338,22 @@ async fn keepalive_drops_a_silent_peer() {
     ping.expect("asked first");
     let failure = failure.expect_err("the peer is silent");
     assert_eq!(failure.status.code(), TonicCode::Unavailable);
-    assert!(failure.status.message().ends_with("keepalive ping timed out"), "{}", failure.status);
-    assert!(connected.lost.await.status.message().ends_with("keepalive ping timed out"));
+    assert!(
+        failure
+            .status
+            .message()
+            .ends_with("keepalive ping timed out"),
+        "{}",
+        failure.status
+    );
+    assert!(
+        connected
+            .lost
+            .await
+            .status
+            .message()
+            .ends_with("keepalive ping timed out")
+    );
     drop(connected.connection);
     tasks.none(0).await;
 }
@@ -264,8 +362,13 @@ async fn keepalive_drops_a_silent_peer() {
 async fn keepalive_sleeps_without_streams() {
     let (connector, _) = with_keepalive(false);
     let (connected, mut peer) = pair_by_hand_with(connector, &[]).await;
-    peer.expect_silence(std::time::Duration::from_millis(100)).await.expect("no ping");
+    let quiet = std::time::Duration::from_millis(100);
+    tokio::time::timeout(quiet, peer.expect_ping())
+        .await
+        .expect_err("must not ping");
     let mut rpc = Box::pin(connected.connection.send(call(b"a")));
     assert!(poll!(&mut rpc).is_pending());
-    peer.expect_ping().await.expect("a ping, now that there is a stream");
+    peer.expect_ping()
+        .await
+        .expect("a ping, now that there is a stream");
 }

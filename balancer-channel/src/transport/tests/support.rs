@@ -8,12 +8,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use balancer_api::Status;
+use balancer_api::{AuthInfo, SecurityLevel, Status};
 use balancer_channel_core::Connected;
-use balancer_testpeer::Conn;
+use balancer_testpeer::{Conn, Peer};
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
-use http::{HeaderMap, HeaderValue, Request, Response, uri::Authority};
+use http::{
+    HeaderMap, HeaderValue, Request, Response,
+    uri::{Authority, Scheme},
+};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::{
@@ -22,7 +25,7 @@ use tokio::{
 };
 
 use crate::transport::{
-    Connector, EndHook, H2Connection, H2Options, RpcEnd, RpcRequest, RpcResponse, Security,
+    Connector, EndHook, H2Connection, H2Options, RpcEnd, RpcRequest, RpcResponse, Security, Setup,
 };
 
 /// A listener on a free port.
@@ -82,15 +85,31 @@ pub(super) async fn pair_by_hand_with(
     connector: Connector,
     settings: &[(u16, u32)],
 ) -> (Connected<H2Connection>, Conn) {
-    let (listener, address) = listen().await;
+    let mut peer = Peer::listen().await.expect("a port");
+    let address = peer.addr().to_string();
     let accept = async {
-        let (socket, _) = listener.accept().await.expect("accept");
-        let mut conn = Conn::over(socket);
-        conn.handshake_with(settings).await.expect("the client's SETTINGS");
+        let mut conn = peer.accept().await.expect("accept");
+        conn.handshake_with(settings)
+            .await
+            .expect("the client's SETTINGS");
         conn
     };
     let (connected, conn) = tokio::join!(connector.connect(&address, None), accept);
     (connected.expect("the peer is there"), conn)
+}
+
+/// What a handshake over a stream of the test's needs.
+pub(super) fn setup() -> Setup {
+    let connector = connector();
+    Setup {
+        peer: "pipe".into(),
+        scheme: Scheme::HTTP,
+        authority: connector.authority,
+        user_agent: connector.user_agent,
+        auth: AuthInfo::new("plaintext", SecurityLevel::None),
+        options: connector.options,
+        spawn: connector.spawn,
+    }
 }
 
 /// A connector whose tasks are counted: the count of those that run.
@@ -106,7 +125,13 @@ pub(super) fn counting_connector() -> (Connector, Tasks) {
             }));
         })
     };
-    (Connector { spawn, ..connector() }, tasks)
+    (
+        Connector {
+            spawn,
+            ..connector()
+        },
+        tasks,
+    )
 }
 
 /// How many tasks of a connector run.
