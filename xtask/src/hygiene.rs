@@ -104,10 +104,13 @@ fn published(metadata: &Metadata) -> Vec<&Package> {
         .collect()
 }
 
-/// The published packages that others can depend on.
+/// The published packages that others depend on: a library beside a binary is the binary's own.
 pub(crate) fn libraries(metadata: &Metadata) -> Vec<&Package> {
     let published = published(metadata).into_iter();
-    published
-        .filter(|package| package.targets.iter().any(|target| target.is_lib()))
-        .collect()
+    published.filter(|package| is_library(package)).collect()
+}
+
+fn is_library(package: &Package) -> bool {
+    let targets = || package.targets.iter();
+    targets().any(|target| target.is_lib()) && !targets().any(|target| target.is_bin())
 }

@@ -6,6 +6,7 @@
 
 pub mod ci;
 pub mod hygiene;
+pub mod newcomer;
 pub mod report;
 pub mod tidy;
 pub mod workspace;

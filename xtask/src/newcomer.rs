@@ -5,6 +5,7 @@
 //! of its own, chosen from a service config, that balances real RPCs.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,10 +18,22 @@ use crate::workspace::{Workspace, run as run_command};
 
 /// The newcomer's crate: where each file goes, and what is in it.
 const TEMPLATES: &[(&str, &str)] = &[
-    ("Cargo.toml", include_str!("../templates/newcomer/Cargo.toml.in")),
-    ("src/lib.rs", include_str!("../templates/newcomer/src/lib.rs")),
-    ("src/main.rs", include_str!("../templates/newcomer/src/main.rs")),
-    ("tests/conversation.rs", include_str!("../templates/newcomer/tests/conversation.rs")),
+    (
+        "Cargo.toml",
+        include_str!("../templates/newcomer/Cargo.toml.in"),
+    ),
+    (
+        "src/lib.rs",
+        include_str!("../templates/newcomer/src/lib.rs"),
+    ),
+    (
+        "src/main.rs",
+        include_str!("../templates/newcomer/src/main.rs"),
+    ),
+    (
+        "tests/conversation.rs",
+        include_str!("../templates/newcomer/tests/conversation.rs"),
+    ),
 ];
 
 /// A directory that goes away with its owner, unless the newcomer failed in it.
@@ -36,12 +49,15 @@ struct ThrowAway {
 /// its RPCs. The directory is kept then, and named.
 pub fn run(workspace: &Workspace) -> Result<Outcome> {
     let metadata = workspace.metadata()?;
-    let mut directory = ThrowAway::new()?;
+    let mut directory = ThrowAway::new(&metadata)?;
     match play(workspace, &metadata, &directory.path) {
         Ok(()) => Ok(Outcome::pass()),
         Err(error) => {
             directory.keep = true;
-            Err(error.context(format!("the newcomer's crate is in {}", directory.path.display())))
+            Err(error.context(format!(
+                "the newcomer's crate is in {}",
+                directory.path.display()
+            )))
         }
     }
 }
@@ -53,7 +69,9 @@ fn play(workspace: &Workspace, metadata: &Metadata, directory: &Path) -> Result<
     for args in [&["test"][..], &["run"]] {
         let mut command = workspace.cargo(args);
         // The workspace's build directory has the same third-party crates in the same versions.
-        command.current_dir(&crate_dir).env("CARGO_TARGET_DIR", &metadata.target_directory);
+        command
+            .current_dir(&crate_dir)
+            .env("CARGO_TARGET_DIR", &metadata.target_directory);
         run_command(command)?;
     }
     Ok(())
@@ -76,7 +94,10 @@ fn unpack(
     let mut unpacked = Vec::new();
     for library in libraries {
         let name = format!("{}-{}", library.name, library.version);
-        let file = metadata.target_directory.join("package").join(format!("{name}.crate"));
+        let file = metadata
+            .target_directory
+            .join("package")
+            .join(format!("{name}.crate"));
         let mut tar = Command::new("tar");
         tar.arg("-xzf").arg(file).arg("-C").arg(directory);
         run_command(tar)?;
@@ -100,7 +121,10 @@ fn write(
     // The packages are not published yet: each is patched in from where it was unpacked.
     let mut manifest = fs::read_to_string(directory.join("Cargo.toml"))?;
     for (name, path) in packages {
-        manifest.push_str(&format!("{name} = {{ path = {:?} }}\n", path.display().to_string()));
+        manifest.push_str(&format!(
+            "{name} = {{ path = {:?} }}\n",
+            path.display().to_string()
+        ));
     }
     fs::write(directory.join("Cargo.toml"), manifest)?;
     // The same versions of other people's crates as here: a release of theirs is not our news.
@@ -110,7 +134,10 @@ fn write(
     }
     let outside = !directory.starts_with(workspace.root());
     if !outside {
-        bail!("{} lies inside the workspace: that proves nothing", directory.display());
+        bail!(
+            "{} lies inside the workspace: that proves nothing",
+            directory.display()
+        );
     }
     Ok(())
 }
@@ -118,8 +145,16 @@ fn write(
 // === impl ThrowAway ===
 
 impl ThrowAway {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("balancer-newcomer-{}", std::process::id()));
+    fn new(metadata: &Metadata) -> Result<Self> {
+        // Always the same place for the same build directory: what cargo keeps there of our packages
+        // is kept by their path, and would pile up.
+        let mut hasher = DefaultHasher::new();
+        metadata.target_directory.hash(&mut hasher);
+        let path = std::env::temp_dir().join(format!("balancer-newcomer-{:016x}", hasher.finish()));
+        if path.exists() {
+            fs::remove_dir_all(&path)
+                .with_context(|| format!("cannot empty {}", path.display()))?;
+        }
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self { path, keep: false })
     }

@@ -4,10 +4,19 @@ use super::{Finding, Tree};
 use crate::ci;
 
 /// A file longer than this is no longer one idea.
-const LONG: usize = 700;
+const LONG: usize = 750;
 
 /// Files that may be longer, each with its reason.
-const MAY_BE_LONG: &[(&str, &str)] = &[];
+const MAY_BE_LONG: &[(&str, &str)] = &[
+    (
+        "balancer-registry/tests/service_config.rs",
+        "one short story for each rule of the service config, in the rules' order",
+    ),
+    (
+        "balancer-testkit/src/world.rs",
+        "the kit's engine: one state, and an impl that is read beside it",
+    ),
+];
 
 /// Finds Rust files that do not open with a `//!` line.
 pub fn purpose(tree: &Tree) -> Vec<Finding> {
@@ -113,7 +122,7 @@ pub fn lengths(tree: &Tree) -> Vec<Finding> {
         } else if lines <= LONG && excused {
             findings.push(Finding::new(
                 &file.path,
-                "is short again: take it off the list of long files",
+                "is short again: take it off MAY_BE_LONG in xtask/src/tidy/sources.rs",
             ));
         }
     }
@@ -122,9 +131,7 @@ pub fn lengths(tree: &Tree) -> Vec<Finding> {
 
 /// Finds commands that CI runs for the README and the README does not show.
 pub fn readme_commands(tree: &Tree) -> Vec<Finding> {
-    let Some(readme) = tree.text("README.md") else {
-        return Vec::new();
-    };
+    let readme = tree.text("README.md").unwrap_or_default();
     let commands = [ci::TEST, ci::DEMO].map(|words| format!("cargo {}", words.join(" ")));
     let missing = commands
         .iter()
