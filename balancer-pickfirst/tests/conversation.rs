@@ -1,320 +1,315 @@
 //! pick_first in conversation with a channel: what it asks for, and what it reports.
 
-#[path = "../../balancer-api/tests/support/mod.rs"]
-mod support;
-
-use std::time::Duration;
-
 use balancer_api::{ConnectivityState as S, *};
 use balancer_pickfirst::{PickFirst, PickFirstConfig};
-use support::{Asked, Driver, Recorder};
+use balancer_testkit::{List, Script, Setup};
 
-fn start(list: &[&str]) -> Driver {
-    let mut driver = Driver::new(&PickFirst::new());
-    driver.resolve(list).expect("a good list");
-    driver
+/// The SubConn has failed on the whole list.
+const REFUSED: &str = "connection refused";
+
+fn start(list: &str) -> Script {
+    let mut conn = Script::new(PickFirst::new());
+    conn.resolved(Ok(resolved(list)));
+    conn
 }
 
-fn connected(list: &[&str], address: &str) -> Driver {
-    let mut driver = start(list);
-    driver.connecting(0);
-    driver.ready_at(0, address);
-    driver.cc.take();
-    driver
+fn connected(list: &str, address: &str) -> Script {
+    let mut conn = start(list);
+    conn.ready(address).forget();
+    conn
 }
 
-fn list(addresses: &[&str]) -> Vec<String> {
-    addresses.iter().map(|a| (*a).to_owned()).collect()
+fn resolved(list: &str) -> ResolvedAddrs {
+    ResolvedAddrs::new(List::parse(list).endpoints().iter().cloned())
 }
 
-fn failure(cc: &Recorder) -> String {
-    match cc.pick() {
-        Err(error @ PickError::TransientFailure(_)) => error.to_string(),
-        other => panic!("must fail, not {other:?}"),
-    }
+/// The text of a failing pick.
+fn failure(conn: &mut Script) -> String {
+    let outcome = conn.pick();
+    assert_eq!(outcome, "fail");
+    outcome.message().unwrap_or_default().to_owned()
+}
+
+/// Nothing was asked for and nothing published since the last question.
+fn assert_quiet(conn: &mut Script, why: &str) {
+    let asked = (
+        conn.created(),
+        conn.connects(),
+        conn.removed(),
+        conn.readdressed(),
+    );
+    assert_eq!(asked, Default::default(), "{why}");
+    assert_eq!(conn.published(), [], "{why}");
+    assert_eq!(conn.resolve_nows(), 0, "{why}");
 }
 
 #[test]
 fn one_sub_conn_holds_the_whole_list_and_connects_at_once() {
-    let driver = start(&["1.1.1.1:1", "1.1.1.2:1", "[2::1]:1", "1.1.1.1:1"]);
-    let whole = list(&["1.1.1.1:1", "[2::1]:1", "1.1.1.2:1"]);
-    let asked = [
-        Asked::New(0, whole),
-        Asked::Connect(0),
-        Asked::Publish(S::Connecting),
-    ];
-    assert_eq!(driver.cc.take(), asked);
+    let mut conn = start("1.1.1.1:1 1.1.1.2:1 [2::1]:1 1.1.1.1:1");
+    let whole = "1.1.1.1:1+[2::1]:1+1.1.1.2:1";
     assert_eq!(
-        driver.cc.pick(),
-        Err(ERR_NO_SUB_CONN_AVAILABLE),
-        "RPCs wait"
+        conn.created(),
+        [whole],
+        "each once, the families taking turns"
     );
-    let options = driver.cc.options(0);
-    assert_eq!(options.reconnect, Reconnect::WhenAsked);
-    assert_eq!(options.attempt_delay, Some(Duration::from_millis(250)));
-    assert_eq!(options.health, HealthReporting::Off, "must never opt in");
+    assert_eq!(conn.connects(), [whole]);
+    assert_eq!(conn.published(), [S::Connecting]);
+    assert_eq!(conn.pick(), "queue");
 }
 
 #[test]
 fn every_rpc_goes_to_the_one_connection() {
-    let mut driver = start(&["a:1", "b:1"]);
-    driver.connecting(0).ready(0);
-    assert_eq!(driver.cc.state(), Some(S::Ready));
-    assert_eq!(driver.cc.picks(3), [0, 0, 0]);
+    let mut conn = connected("a b", "b");
+    assert_eq!(conn.state(), S::Ready);
+    assert_eq!(conn.picks(3), ["b", "b", "b"]);
 }
 
 #[test]
 fn a_lost_connection_is_remade_when_somebody_needs_it_and_once() {
-    let mut driver = connected(&["a:1", "b:1"], "a:1");
-    driver.idle(0);
-    assert_eq!(
-        driver.cc.take(),
-        [Asked::ResolveNow, Asked::Publish(S::Idle)],
-        "must not connect"
-    );
-    for _ in 0..3 {
-        assert_eq!(
-            driver.cc.pick(),
-            Err(ERR_NO_SUB_CONN_AVAILABLE),
-            "must wait"
-        );
-    }
-    driver.balancer.exit_idle();
-    assert_eq!(
-        driver.cc.take(),
-        [Asked::Connect(0)],
-        "one wish for all of them"
-    );
+    let mut conn = connected("a b", "a");
+    conn.lost("a");
+    assert_eq!(conn.published(), [S::Idle]);
+    assert_eq!(conn.resolve_nows(), 1);
+    assert_eq!(conn.connects(), [""; 0], "nobody needs it yet");
+    conn.repeat("a");
+    assert_quiet(&mut conn, "that is known");
 
-    driver.connecting(0).idle(0);
-    driver.cc.take();
-    driver.balancer.exit_idle();
-    assert_eq!(
-        driver.cc.take(),
-        [Asked::Connect(0)],
-        "the next idle picker asks again"
-    );
+    let picker = conn.picker();
+    let picks: Vec<_> = (0..3).map(|_| conn.rpc_from(&*picker)).collect();
+    assert!(picks.iter().all(|rpc| rpc.outcome().is_queue()));
+    conn.exit_idle();
+    assert_eq!(conn.connects(), ["a+b"], "one wish for all of them");
+    conn.ready("b");
+    assert_eq!(conn.pick(), "b");
+
+    conn.lost("b").forget();
+    let _ = conn.rpc_from(&*picker);
+    assert_quiet(&mut conn, "a picker that was replaced asks for nothing");
+    conn.exit_idle();
+    assert_eq!(conn.connects(), ["a+b"], "the application may ask, too");
 }
 
 #[test]
 fn failure_is_sticky_and_shows_the_latest_error() {
-    let mut driver = start(&["a:1"]);
-    driver.connecting(0).failed(0);
-    let asked = driver.cc.take();
+    let mut conn = start("a b");
+    conn.forget().failed("a", REFUSED);
     assert_eq!(
-        asked[asked.len() - 2..],
-        [Asked::ResolveNow, Asked::Publish(S::TransientFailure)]
+        conn.published(),
+        [S::TransientFailure],
+        "the whole list failed"
     );
-    assert_eq!(failure(&driver.cc), "sc0: connection refused");
+    assert_eq!(conn.resolve_nows(), 1);
+    assert_eq!(failure(&mut conn), REFUSED);
 
-    driver.idle(0).connecting(0);
-    assert_eq!(
-        driver.cc.take(),
-        [Asked::Connect(0)],
-        "redials, and stays failed"
-    );
-    driver.failed(0);
-    assert_eq!(
-        driver.cc.take(),
-        [Asked::ResolveNow, Asked::Publish(S::TransientFailure)]
-    );
-    driver.idle(0).connecting(0).ready(0);
-    assert_eq!(driver.cc.state(), Some(S::Ready));
-    driver.idle(0);
-    assert_eq!(
-        driver.cc.state(),
-        Some(S::Idle),
-        "READY ended the stickiness"
-    );
+    conn.idle("a");
+    assert_eq!(conn.connects(), ["a+b"], "redialled");
+    conn.connecting("a");
+    assert_eq!(conn.published(), [], "and failed until it is READY");
+    conn.failed("a", "no route");
+    assert_eq!(failure(&mut conn), "no route");
+    assert_eq!(conn.resolve_nows(), 1);
+    conn.ready("a").lost("a");
+    assert_eq!(conn.state(), S::Idle, "READY ended the stickiness");
 }
 
 #[test]
 fn an_update_while_ready_moves_only_when_the_address_is_gone() {
-    let mut driver = connected(&["a:1", "b:1"], "b:1");
-    driver.resolve(&["a:1", "b:1"]).expect("a good list");
-    assert_eq!(driver.cc.take(), [], "the same list is no news");
-    driver.resolve(&["b:1", "c:1"]).expect("a good list");
-    assert_eq!(driver.cc.take(), [Asked::Update(0, list(&["b:1", "c:1"]))]);
-    assert_eq!(driver.cc.picks(1), [0]);
+    let mut conn = connected("a b", "b");
+    conn.update(["a", "b"]);
+    assert_quiet(&mut conn, "the same list is no news");
+    conn.update(["b@1", "a"]);
+    assert_eq!(conn.readdressed(), ["b+a"]);
+    assert_quiet(&mut conn, "b is still there");
+    conn.update(["b", "c"]);
+    assert_eq!(conn.readdressed(), ["b+c"]);
+    assert_eq!(conn.pick(), "b");
+    assert_quiet(&mut conn, "b is still there");
 
-    driver.resolve(&["c:1", "d:1"]).expect("a good list");
-    let asked = [
-        Asked::Update(0, list(&["c:1", "d:1"])),
-        Asked::Publish(S::Connecting),
-    ];
-    assert_eq!(driver.cc.take(), asked);
-    assert_eq!(
-        driver.cc.pick(),
-        Err(ERR_NO_SUB_CONN_AVAILABLE),
-        "b must not be picked any more"
-    );
-    driver.connecting(0);
-    assert_eq!(driver.cc.take(), [], "that is known");
-    driver.ready_at(0, "c:1");
-    assert_eq!(driver.cc.picks(1), [0]);
+    conn.update(["c", "d"]);
+    assert_eq!(conn.readdressed(), ["c+d"]);
+    assert_eq!(conn.published(), [S::Connecting]);
+    assert_eq!(conn.pick(), "queue", "b must not be picked any more");
+    conn.ready("c");
+    assert_eq!(conn.published(), [S::Ready]);
+    assert_eq!(conn.pick(), "c");
 }
 
 #[test]
-fn a_connection_to_a_dropped_address_that_arrives_late_is_not_used() {
-    let mut driver = start(&["a:1"]);
-    driver.connecting(0);
-    driver.resolve(&["b:1"]).expect("a good list");
-    driver.cc.take();
-    driver.ready_at(0, "a:1");
-    assert_eq!(driver.cc.take(), [], "the SubConn leaves it by itself");
-    driver.connecting(0).ready_at(0, "b:1");
-    assert_eq!(driver.cc.take(), [Asked::Publish(S::Ready)]);
+fn another_peer_under_the_same_address_is_another_address() {
+    let mut conn = connected("a", "a");
+    conn.update(["a#1"]);
+    assert_eq!(conn.state(), S::Connecting);
+    assert_eq!(conn.pick(), "queue");
+}
+
+#[test]
+fn an_update_while_connecting_goes_on() {
+    let mut conn = start("a");
+    conn.connecting("a").forget();
+    conn.update(["b", "a"]);
+    assert_eq!(conn.readdressed(), ["b+a"]);
+    assert_quiet(&mut conn, "still CONNECTING");
 }
 
 #[test]
 fn an_update_while_idle_stays_idle() {
-    let mut driver = connected(&["a:1"], "a:1");
-    driver.idle(0);
-    driver.cc.take();
-    driver.resolve(&["b:1"]).expect("a good list");
-    assert_eq!(driver.cc.take(), [Asked::Update(0, list(&["b:1"]))]);
-    assert_eq!(driver.cc.pick(), Err(ERR_NO_SUB_CONN_AVAILABLE));
-    assert_eq!(driver.cc.take(), [Asked::Connect(0)]);
+    let mut conn = connected("a", "a");
+    conn.lost("a").forget();
+    conn.update(["b"]);
+    assert_eq!(conn.readdressed(), ["b"]);
+    assert_quiet(&mut conn, "nobody needs it");
+    assert_eq!(conn.pick(), "queue");
+    assert_eq!(conn.connects(), ["a"], "the SubConn made for a");
 }
 
 #[test]
 fn an_update_while_failing_starts_a_pass_and_stays_failing() {
-    let mut driver = start(&["a:1"]);
-    driver.connecting(0).failed(0);
-    driver.cc.take();
-    driver.resolve(&["a:1", "b:1"]).expect("a good list");
-    driver.idle(0).connecting(0);
-    let asked = [Asked::Update(0, list(&["a:1", "b:1"])), Asked::Connect(0)];
-    assert_eq!(driver.cc.take(), asked, "TRANSIENT_FAILURE must stay");
-    assert_eq!(failure(&driver.cc), "sc0: connection refused");
+    let mut conn = start("a");
+    conn.failed("a", REFUSED).forget();
+    conn.update(["a", "b"]);
+    assert_eq!(conn.readdressed(), ["a+b"]);
+    assert_eq!(
+        conn.connects(),
+        ["a"],
+        "b ends the back-off of the SubConn made for a"
+    );
+    conn.connecting("a");
+    assert_eq!(conn.published(), [], "TRANSIENT_FAILURE must stay");
+    assert_eq!(failure(&mut conn), REFUSED);
+    conn.ready("b");
+    assert_eq!(conn.pick(), "b");
 }
 
 #[test]
 fn an_empty_list_removes_everything_and_the_next_good_one_connects() {
-    let mut driver = connected(&["a:1"], "a:1");
-    let none = ResolvedAddrs::new([]).with_note("the service has no pods");
-    let rejected = driver.resolved(Ok(none)).expect_err("must be rejected");
+    let mut conn = connected("a", "a");
+    conn.resolved(Ok(resolved("").with_note("the service has no pods")));
     let text = "resolver produced zero addresses (the service has no pods)";
-    assert_eq!(rejected.reason(), text);
+    assert_eq!(conn.last_result(), Err(Rejected::new(text)));
+    assert_eq!(conn.removed(), ["a"]);
+    assert_eq!(conn.published(), [S::TransientFailure]);
+    assert!(failure(&mut conn).contains(text));
+    conn.empty().forget();
+    conn.resolved(Ok(resolved("a")));
+    assert_eq!(conn.created(), ["a"]);
     assert_eq!(
-        driver.cc.take(),
-        [Asked::Remove(0), Asked::Publish(S::TransientFailure)]
+        conn.published(),
+        [S::Connecting],
+        "this failure is not sticky"
     );
-    assert!(failure(&driver.cc).contains(text));
-    driver.state(0, S::Shutdown);
-    assert_eq!(driver.cc.take(), [], "its SHUTDOWN is no news");
-
-    driver.resolve(&["a:1"]).expect("a good list");
-    let asked = [
-        Asked::New(1, list(&["a:1"])),
-        Asked::Connect(1),
-        Asked::Publish(S::Connecting),
-    ];
-    assert_eq!(driver.cc.take(), asked, "this failure is not sticky");
 }
 
 #[test]
 fn an_empty_list_first_is_a_failure_and_no_panic() {
-    let mut driver = Driver::new(&PickFirst::new());
-    driver.resolve(&[]).expect_err("must be rejected");
-    assert_eq!(driver.cc.take(), [Asked::Publish(S::TransientFailure)]);
-    let no_address = ResolvedAddrs::new([Endpoint::new([])]);
-    driver
-        .resolved(Ok(no_address))
-        .expect_err("an endpoint without addresses is nothing");
+    let mut conn = start("");
+    assert_eq!(conn.published(), [S::TransientFailure]);
+    assert!(conn.last_result().is_err());
+    conn.update_endpoints([Endpoint::new([])]);
+    assert!(
+        conn.last_result().is_err(),
+        "an endpoint without addresses is nothing"
+    );
+    assert_eq!(conn.created(), [""; 0]);
 }
 
 #[test]
 fn a_resolver_error_counts_only_while_there_is_nothing_better() {
-    let lost = || Err(ResolveError::new("no such host"));
-    let mut driver = Driver::new(&PickFirst::new());
-    driver.resolved(lost()).expect("an error is not rejected");
-    assert!(failure(&driver.cc).contains("no such host"));
-    driver.resolve(&["a:1"]).expect("a good list");
-    assert_eq!(driver.cc.state(), Some(S::Connecting));
+    let mut conn = Script::new(PickFirst::new());
+    conn.resolver_error("no such host");
+    assert_eq!(failure(&mut conn), "resolver: no such host");
+    conn.update(["a"]);
+    assert_eq!(conn.state(), S::Connecting);
+    conn.forget().resolver_error("no such host");
+    assert_quiet(&mut conn, "CONNECTING goes on");
+    conn.ready("a").forget().resolver_error("no such host");
+    assert_quiet(&mut conn, "READY goes on");
+    conn.lost("a").forget().resolver_error("no such host");
+    assert_quiet(&mut conn, "IDLE goes on");
 
-    driver.cc.take();
-    driver.resolved(lost()).expect("an error is not rejected");
-    assert_eq!(driver.cc.take(), [], "CONNECTING goes on");
-    driver.connecting(0).ready(0);
-    driver.cc.take();
-    driver.resolved(lost()).expect("an error is not rejected");
-    assert_eq!(driver.cc.take(), [], "READY goes on");
-
-    driver.idle(0).connecting(0).failed(0);
-    driver.resolved(lost()).expect("an error is not rejected");
-    let text = failure(&driver.cc);
-    assert!(
-        text.contains("refused") && text.contains("no such host"),
-        "{text}"
-    );
-    driver.resolve(&["a:1"]).expect("a good list");
+    conn.exit_idle().failed("a", REFUSED);
     assert_eq!(
-        failure(&driver.cc),
-        "sc0: connection refused",
-        "the resolver is well again"
+        failure(&mut conn),
+        "connection refused; resolver: no such host"
     );
+    conn.resolver_error("server is gone");
+    assert_eq!(
+        failure(&mut conn),
+        "connection refused; resolver: server is gone"
+    );
+    conn.again();
+    assert_eq!(failure(&mut conn), REFUSED, "the resolver is well again");
 }
 
 #[test]
 fn a_refused_sub_conn_is_tried_again_with_the_next_result() {
-    let mut driver = Driver::new(&PickFirst::new());
-    driver
-        .cc
-        .refuse_next(NewSubConnError::Refused("too many".into()));
-    driver
-        .resolve(&["a:1"])
-        .expect_err("nothing can be done with it");
-    assert!(failure(&driver.cc).contains("too many"));
-    driver.resolve(&["a:1"]).expect("a good list");
+    let mut conn = Script::new(PickFirst::new());
+    conn.refuse_next("too many").update(["a"]);
+    assert!(
+        conn.last_result().is_err(),
+        "the resolver's back-off times the next try"
+    );
+    assert!(failure(&mut conn).contains("too many"));
+    conn.again();
     assert_eq!(
-        driver.cc.state(),
-        Some(S::Connecting),
+        conn.state(),
+        S::Connecting,
         "the same list must be tried again"
     );
 }
 
 #[test]
 fn a_configuration_of_another_policy_is_rejected() {
-    let mut driver = connected(&["a:1"], "a:1");
-    let foreign = LbConfig::new("{}", "something else");
-    let resolved = support::endpoints(&["b:1"]).with_config(Some(foreign));
-    driver.resolved(Ok(resolved)).expect_err("must be rejected");
-    assert_eq!(driver.cc.take(), [], "and change nothing");
-}
+    let foreign = || resolved("b").with_config(Some(LbConfig::new("{}", "something else")));
+    let mut conn = connected("a", "a");
+    conn.resolved(Ok(foreign()));
+    assert!(conn.last_result().is_err());
+    assert_quiet(&mut conn, "all goes on as it was");
 
-#[test]
-fn the_first_configuration_being_wrong_fails_rpcs_rather_than_hanging_them() {
-    let mut driver = Driver::new(&PickFirst::new());
-    let foreign = LbConfig::new("{}", "something else");
-    let resolved = support::endpoints(&["b:1"]).with_config(Some(foreign));
-    driver.resolved(Ok(resolved)).expect_err("must be rejected");
-    assert!(failure(&driver.cc).contains("not one of pick_first"));
+    let mut conn = Script::new(PickFirst::new());
+    conn.resolved(Ok(foreign()));
+    assert_eq!(
+        failure(&mut conn),
+        "resolver: the configuration is not one of pick_first"
+    );
 }
 
 #[test]
 fn shuffling_moves_endpoints_whole() {
-    let config = PickFirstConfig::new().with_shuffle_address_list(true);
-    let config = LbConfig::new(r#"{"shuffleAddressList":true}"#, config);
+    let setup = Setup::new().config(r#"{"shuffleAddressList":true}"#);
+    let mut conn = Script::with(PickFirst::new(), setup);
     // Three endpoints: the last changes places with 1 of 0..=2, then the middle with 0 of 0..=1.
-    let mut driver = Driver::with_random(&PickFirst::new(), [1, 0]);
-    let dual = Endpoint::new([Address::new("b1:1"), Address::new("b2:1")]);
-    let all = [Endpoint::from("a:1"), dual, Endpoint::from("c:1")];
-    let resolved = ResolvedAddrs::new(all).with_config(Some(config.clone()));
-    driver.resolved(Ok(resolved.clone())).expect("a good list");
-    let order = list(&["c:1", "a:1", "b1:1", "b2:1"]);
-    assert_eq!(
-        driver.cc.take()[0],
-        Asked::New(0, order),
-        "b1 must stay before b2"
-    );
+    conn.random([1, 0]).update(["a", "b1+b2", "c"]);
+    assert_eq!(conn.created(), ["c+a+b1+b2"], "b1 must stay before b2");
+    conn.forget().random([0, 0]).update(["a", "b1+b2", "c"]);
+    assert_quiet(&mut conn, "the same result is not shuffled again");
+    conn.update(["a", "b1+b2", "d"]);
+    assert_eq!(conn.readdressed().len(), 1, "a new one is");
+}
 
-    driver.resolved(Ok(resolved)).expect("a good list");
-    assert_eq!(
-        driver.cc.take(),
-        [],
-        "the same result is not shuffled again"
+#[test]
+fn a_shuffled_first_address_is_spread_over_all() {
+    let config = PickFirstConfig::new().with_shuffle_address_list(true);
+    let config = LbConfig::new("{}", config);
+    let mut firsts = [0; 4];
+    for seed in 0..400 {
+        let mut conn = Script::with(PickFirst::new(), Setup::new().seed(seed));
+        conn.resolved(Ok(resolved("a b c d").with_config(Some(config.clone()))));
+        let first = conn.created()[0].as_bytes()[0] - b'a';
+        firsts[usize::from(first)] += 1;
+    }
+    // 100 each, give or take five standard deviations.
+    assert!(
+        firsts.iter().all(|n| (57..=143).contains(n)),
+        "seeds 0..400: {firsts:?}"
     );
+}
+
+#[test]
+fn a_list_of_one_is_not_shuffled() {
+    let setup = Setup::new().config(r#"{"shuffleAddressList":true}"#);
+    let mut conn = Script::with(PickFirst::new(), setup);
+    conn.update(["a+b+c"]);
+    assert_eq!(conn.created(), ["a+b+c"]);
 }
 
 #[test]
@@ -339,64 +334,28 @@ fn configuration_is_read_and_checked() {
 }
 
 #[test]
-fn other_sub_conns_are_none_of_its_business() {
-    let mut driver = connected(&["a:1"], "a:1");
-    let stranger = Recorder::new()
-        .new_sub_conn(vec![Address::new("x:1")], NewSubConnOptions::new())
-        .expect("a SubConn");
-    for state in [
-        S::Connecting,
-        S::TransientFailure,
-        S::Idle,
-        S::Ready,
-        S::Shutdown,
-    ] {
-        driver
-            .balancer
-            .handle_sub_conn_state_change(&stranger, &SubConnState::new(state));
-        driver.balancer.settle();
-    }
-    assert_eq!(driver.cc.take(), []);
-    assert_eq!(driver.cc.picks(1), [0]);
-}
-
-#[test]
-fn old_pickers_stay_callable() {
-    let mut driver = connected(&["a:1"], "a:1");
-    let ready = driver.cc.picker();
-    driver.idle(0);
-    let idle = driver.cc.picker();
-    driver.balancer.close();
-    drop(driver.balancer);
-    driver.cc.take();
-    assert_eq!(support::pick(&*ready), Ok(0));
-    assert_eq!(support::pick(&*idle), Err(ERR_NO_SUB_CONN_AVAILABLE));
-    assert_eq!(driver.cc.take(), [], "and ask for nothing");
-}
-
-#[test]
-fn an_idle_picker_that_was_replaced_asks_for_nothing() {
-    let mut driver = connected(&["a:1"], "a:1");
-    driver.idle(0);
-    let old = driver.cc.picker();
-    driver.balancer.exit_idle();
-    driver.connecting(0).idle(0);
-    driver.cc.take();
-    let _ = support::pick(&*old);
-    assert_eq!(driver.cc.take(), [], "the new picker does");
-    let _ = driver.cc.pick();
-    assert_eq!(driver.cc.take(), [Asked::Connect(0)]);
+fn strangers_are_none_of_its_business() {
+    let mut conn = connected("a", "a");
+    conn.empty().update(["b"]).ready("b").forget();
+    conn.strangers();
+    assert_quiet(&mut conn, "neither the old SubConn nor one of nobody");
+    assert_eq!(conn.pick(), "b");
 }
 
 #[test]
 fn a_closed_policy_is_silent_even_if_something_comes_late() {
-    let mut driver = connected(&["a:1"], "a:1");
-    driver.idle(0);
-    driver.balancer.close();
-    driver.cc.take();
-    driver.balancer.exit_idle();
-    driver.failed(0).idle(0).connecting(0).ready(0);
-    driver.resolve(&["b:1"]).expect("nothing is said");
-    driver.resolve(&[]).expect("nothing is said");
-    assert_eq!(driver.cc.take(), []);
+    let mut conn = connected("a", "a");
+    let ready = conn.picker();
+    conn.lost("a");
+    let idle = conn.picker();
+    conn.forget().close();
+    conn.events("late");
+    assert_eq!(
+        conn.rpc_from(&*ready).outcome(),
+        &"a",
+        "old pickers stay callable"
+    );
+    assert!(conn.rpc_from(&*idle).outcome().is_queue());
+    assert_eq!(conn.connects(), [""; 0], "and ask for nothing");
+    assert_eq!(conn.published(), []);
 }

@@ -1,83 +1,85 @@
 //! Whose turn it is: exact cycles, across the counter's wrap, across pickers, across threads.
 
-#[path = "../../balancer-api/tests/support/mod.rs"]
-mod support;
-
 use std::{collections::BTreeMap, sync::Barrier, thread};
 
 use balancer_api::{PickOptions, SubConn};
 use balancer_roundrobin::RoundRobin;
-use support::{Driver, number};
+use balancer_testkit::Script;
+use proptest::prelude::*;
 
-const NAMES: [&str; 7] = ["a:1", "b:1", "c:1", "d:1", "e:1", "f:1", "g:1"];
+const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 
 /// A channel whose first `count` backends are READY. The base draws once for the order in which it
 /// connects, the policy once for its start.
-fn ready(count: usize, start: u64) -> Driver {
-    let mut driver = Driver::with_random(&RoundRobin::new(), [0, start]);
-    driver.resolve(&NAMES[..count]).expect("a good list");
-    for number in 0..count {
-        driver.move_to(number, balancer_api::ConnectivityState::Ready);
-    }
-    driver.balancer.settle();
-    driver
+fn ready(count: usize, start: u64) -> Script {
+    let mut conn = Script::new(RoundRobin::new());
+    conn.random([0, start]).update(&NAMES[..count]);
+    conn.batch(|conn| {
+        for name in &NAMES[..count] {
+            conn.ready(name);
+        }
+    });
+    conn
 }
 
 #[test]
 fn picks_go_round_in_the_resolvers_order() {
-    let driver = ready(3, 1);
-    let picks = driver.cc.picks(7);
-    assert_eq!(picks, [1, 2, 0, 1, 2, 0, 1], "must be exact cycles");
+    let mut conn = ready(3, 1);
+    assert_eq!(conn.picks(7), ["b", "c", "a", "b", "c", "a", "b"]);
 }
 
 #[test]
 fn the_counter_wraps_without_a_glitch() {
     // 2^64 is no multiple of 3, 5, 6 or 7: a bare remainder would jump at the wrap.
-    for count in 1..=7u64 {
+    for count in 1..=7 {
         for before_wrap in 0..=2 * count {
-            let start = u64::MAX - before_wrap;
-            let driver = ready(count as usize, start);
-            let first = start % count;
-            let expected: Vec<_> = (0..5 * count)
-                .map(|i| ((first + i) % count) as usize)
-                .collect();
-            let picks = driver.cc.picks(expected.len());
-            assert_eq!(picks, expected, "start {start}, {count} backends");
+            let start = u64::MAX - before_wrap as u64;
+            let first = (start % count as u64) as usize;
+            let picks = ready(count, start).picks(5 * count);
+            let expected = NAMES[..count].iter().cycle().skip(first).take(5 * count);
+            assert!(
+                picks.iter().eq(expected),
+                "start {start}, {count} backends: {picks:?}"
+            );
         }
     }
 }
 
 #[test]
 fn channels_start_at_every_backend() {
-    let starts: Vec<_> = (0..7).map(|r| ready(7, r).cc.picks(1)[0]).collect();
-    assert_eq!(starts, [0, 1, 2, 3, 4, 5, 6]);
+    let starts: Vec<_> = (0..7).map(|start| ready(7, start).pick()).collect();
+    assert_eq!(starts, NAMES);
 }
 
 #[test]
-fn a_lost_connection_leaves_the_rotation_and_nobody_elses_turn() {
-    let mut driver = ready(3, 0);
-    assert_eq!(driver.cc.picks(1), [0]);
-    driver.idle(1);
-    assert_eq!(driver.cc.picks(3), [2, 0, 2], "b is gone: c is next");
-    driver.ready(1);
-    assert_eq!(driver.cc.picks(4), [0, 1, 2, 0], "must go on where it was");
+fn a_lost_connection_leaves_the_rotation_and_takes_nobody_elses_turn() {
+    let mut conn = ready(3, 0);
+    assert_eq!(conn.pick(), "a");
+    conn.lost("b");
+    assert_eq!(conn.picks(3), ["c", "a", "c"], "b is gone: c is next");
+    conn.ready("b");
+    assert_eq!(
+        conn.picks(4),
+        ["a", "b", "c", "a"],
+        "must go on where it was"
+    );
 }
 
 #[test]
 fn a_picker_per_rpc_is_as_fair_as_one_for_all() {
-    // Something unrelated flaps before each RPC. Without a carried rotation the first backend
-    // would get every RPC; with a bare shared counter some backend would.
+    // Something unrelated flaps before each RPC. With a start at 0 the first backend would get
+    // every RPC; with a bare shared counter some backend would.
     for start in 0..4 {
-        let mut driver = ready(4, start);
+        let mut conn = ready(4, start);
         let mut counts = BTreeMap::new();
         for round in 0..300 {
             match round % 2 {
-                0 => driver.idle(3),
-                _ => driver.ready(3),
+                0 => conn.lost("d"),
+                _ => conn.ready("d"),
             };
-            *counts.entry(driver.cc.picks(1)[0]).or_insert(0) += 1;
+            *counts.entry(conn.pick().to_string()).or_insert(0) += 1;
         }
-        let stable: Vec<i32> = (0..3).map(|i| counts[&i]).collect();
+        let stable = ["a", "b", "c"].map(|name| counts[name]);
         let spread = stable.iter().max().unwrap() - stable.iter().min().unwrap();
         assert!(spread <= 1, "start {start}: {counts:?}");
     }
@@ -85,64 +87,76 @@ fn a_picker_per_rpc_is_as_fair_as_one_for_all() {
 
 #[test]
 fn a_new_list_goes_on_with_the_backend_whose_turn_it_is() {
-    let mut driver = ready(3, 0);
-    assert_eq!(driver.cc.picks(1), [0]);
-    driver.resolve(&["c:1", "a:1", "b:1"]).expect("a good list");
+    let mut conn = ready(3, 0);
+    assert_eq!(conn.pick(), "a");
+    conn.update(["c", "a", "b"]);
     assert_eq!(
-        driver.cc.picks(3),
-        [1, 2, 0],
+        conn.picks(3),
+        ["b", "c", "a"],
         "b is next, then the new order"
     );
     // The resolver turns its answer by one each time, the other way round: by place alone the same
     // backend would be next for ever.
     let mut counts = BTreeMap::new();
-    let mut list = ["a:1", "b:1", "c:1"];
+    let mut list = ["a", "b", "c"];
     for _ in 0..30 {
         list.rotate_right(1);
-        driver.resolve(&list).expect("a good list");
-        *counts.entry(driver.cc.picks(1)[0]).or_insert(0) += 1;
+        conn.update(list);
+        *counts.entry(conn.pick().to_string()).or_insert(0) += 1;
     }
-    assert_eq!(counts, BTreeMap::from([(0, 10), (1, 10), (2, 10)]));
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [10, 10, 10]);
 }
 
 #[test]
 fn a_backend_whose_turn_it_is_may_be_gone_from_the_new_list() {
-    let mut driver = ready(4, 0);
-    assert_eq!(driver.cc.picks(1), [0]);
-    driver.resolve(&["a:1", "c:1", "d:1"]).expect("a good list");
-    assert_eq!(driver.cc.picks(3), [2, 3, 0], "b was next: c inherits");
+    let mut conn = ready(4, 0);
+    assert_eq!(conn.pick(), "a");
+    conn.update(["a", "c", "d"]);
+    assert_eq!(conn.picks(3), ["c", "d", "a"], "b was next: c inherits");
+    conn.update(["x", "y"]).ready("x").ready("y");
+    assert_eq!(conn.picks(2).len(), 2, "nobody is left: any start will do");
 }
 
 #[test]
 fn old_and_new_picker_hand_out_each_turn_once() {
-    let mut driver = ready(3, 0);
-    let old = driver.cc.picker();
-    assert_eq!(support::pick(&*old), Ok(0));
-    driver.connecting(2).ready(2);
+    let mut conn = ready(3, 0);
+    let old = conn.picker();
+    let from_old = |conn: &mut Script| conn.rpc_from(&*old).outcome().to_string();
+    assert_eq!(from_old(&mut conn), "a");
+    conn.lost("c").ready("c");
     // RPCs that still hold the old picker take their turns from the same rotation.
-    assert_eq!(support::pick(&*old), Ok(1));
-    assert_eq!(driver.cc.pick(), Ok(2));
-    assert_eq!(support::pick(&*old), Ok(0));
-    assert_eq!(driver.cc.pick(), Ok(1));
+    assert_eq!(from_old(&mut conn), "b");
+    assert_eq!(conn.pick(), "c");
+    assert_eq!(from_old(&mut conn), "a");
+    assert_eq!(conn.pick(), "b");
 }
 
 #[test]
 fn concurrent_picks_are_exactly_even() {
     const THREADS: usize = 4;
     const PICKS: usize = 30_000;
-    let driver = ready(3, u64::MAX - 10_000);
-    let picker = driver.cc.picker();
+    let conn = ready(3, u64::MAX - 10_000);
+    let picker = conn.picker();
+    let first: Vec<SubConn> = (0..3)
+        .map(|_| {
+            let pick = picker.pick(&PickOptions::new("/s/m"));
+            pick.expect("a READY SubConn").sub_conn().clone()
+        })
+        .collect();
     let start = Barrier::new(THREADS);
+    let work = || {
+        let mut counts = [0; 3];
+        start.wait();
+        for _ in 0..PICKS {
+            let pick = picker.pick(&PickOptions::new("/s/m"));
+            let pick = pick.expect("a READY SubConn");
+            let at = first.iter().position(|sc| sc == pick.sub_conn());
+            counts[at.expect("one of three")] += 1;
+        }
+        counts
+    };
     let mut counts = [0; 3];
     thread::scope(|scope| {
-        let work = || {
-            let mut counts = [0; 3];
-            start.wait();
-            for _ in 0..PICKS {
-                counts[support::pick(&*picker).expect("a READY SubConn")] += 1;
-            }
-            counts
-        };
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
         for thread in threads {
             for (sum, count) in counts.iter_mut().zip(thread.join().expect("no panic")) {
@@ -150,29 +164,135 @@ fn concurrent_picks_are_exactly_even() {
             }
         }
     });
-    assert_eq!(
-        counts,
-        [THREADS * PICKS / 3; 3],
-        "each index must be handed out once"
-    );
+    let fair = THREADS * PICKS / 3;
+    assert_eq!(counts, [fair; 3], "each index must be handed out once");
 }
 
 #[test]
 fn a_retry_goes_to_a_backend_that_it_has_not_tried() {
-    let driver = ready(3, 0);
-    let picker = driver.cc.picker();
-    let tried: Vec<SubConn> = vec![driver.cc.sub_conn(0)];
-    let options = PickOptions::new("/s/m").with_attempt(1, &tried);
-    let pick = picker.pick(&options).expect("a READY SubConn");
-    assert_eq!(number(pick.sub_conn()), 1, "must draw again: a was tried");
+    let mut conn = ready(3, 0);
+    let first = conn.rpc();
+    let tried = [first.sub_conn().expect("a READY SubConn").clone()];
+    assert_eq!(first.outcome(), &"a");
+    assert_eq!(conn.picks(2), ["b", "c"]);
+    let again = PickOptions::new("/s/m").with_attempt(1, &tried);
+    assert_eq!(conn.pick_with(&again), "b", "a's turn was passed over");
 
-    // All tried: two more draws, then whatever comes.
-    let tried: Vec<SubConn> = (0..3).map(|i| driver.cc.sub_conn(i)).collect();
-    let options = PickOptions::new("/s/m").with_attempt(3, &tried);
-    let pick = picker.pick(&options).expect("a READY SubConn");
+    let tried: Vec<SubConn> = (0..3)
+        .map(|_| conn.rpc().sub_conn().expect("a READY SubConn").clone())
+        .collect();
+    let again = PickOptions::new("/s/m").with_attempt(3, &tried);
     assert_eq!(
-        number(pick.sub_conn()),
-        1,
-        "turns c and a were passed over, then b"
+        conn.pick_with(&again),
+        "b",
+        "c and a were passed over, then whoever comes"
     );
+}
+
+/// What may happen between picks.
+#[derive(Clone, Debug)]
+enum Step {
+    Flap(usize),
+    /// The list becomes these, in this order.
+    List(Vec<usize>),
+    Picks(usize),
+}
+
+/// Whose turn it is, kept the slow way.
+#[derive(Default)]
+struct Model {
+    list: Vec<usize>,
+    ready: Vec<bool>,
+    /// Everybody who was READY when the picker was made, beginning with the one whose turn it is.
+    turns: Vec<usize>,
+    relisted: bool,
+}
+
+impl Model {
+    fn rebuild(&mut self) {
+        let now: Vec<usize> = self
+            .list
+            .iter()
+            .copied()
+            .filter(|b| self.ready[*b])
+            .collect();
+        if now.is_empty() {
+            // Nothing is picked, so nobody's turn moves.
+            return;
+        }
+        let next = match (self.turns.first(), self.relisted) {
+            (None, _) => None,
+            (Some(next), false) => {
+                let rank = |b: &usize| self.list.iter().position(|x| x == b);
+                let after = now.iter().copied().find(|b| rank(b) >= rank(next));
+                after.or(now.first().copied())
+            }
+            (Some(_), true) => self.turns.iter().copied().find(|b| now.contains(b)),
+        };
+        // Scripted random numbers are 0.
+        let at = next.and_then(|next| now.iter().position(|b| *b == next));
+        self.turns = now;
+        self.turns.rotate_left(at.unwrap_or(0));
+        self.relisted = false;
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let subset = prop::sample::subsequence((0..7).collect::<Vec<_>>(), 1..=7).prop_shuffle();
+    prop_oneof![
+        4 => (0usize..7).prop_map(Step::Flap),
+        1 => subset.prop_map(Step::List),
+        3 => (0usize..5).prop_map(Step::Picks),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn each_pick_is_the_next_in_turn_whatever_happens_between(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut conn = Script::start(RoundRobin::new(), NAMES);
+        let mut model = Model {
+            list: (0..7).collect(),
+            ready: vec![false; 7],
+            relisted: true,
+            ..Model::default()
+        };
+        for step in &steps {
+            match step {
+                Step::Flap(backend) if !model.list.contains(backend) => {}
+                Step::Flap(backend) => {
+                    match model.ready[*backend] {
+                        true => conn.lost(NAMES[*backend]),
+                        false => conn.ready(NAMES[*backend]),
+                    };
+                    model.ready[*backend] ^= true;
+                    model.rebuild();
+                }
+                Step::List(list) => {
+                    let same = *list == model.list;
+                    model.list.clone_from(list);
+                    for backend in 0..7 {
+                        model.ready[backend] &= list.contains(&backend);
+                    }
+                    conn.update(list.iter().map(|b| NAMES[*b]));
+                    model.relisted = true;
+                    if !same {
+                        model.rebuild();
+                    }
+                }
+                Step::Picks(count) => for _ in 0..*count {
+                    let pick = conn.pick();
+                    if !model.ready.contains(&true) {
+                        prop_assert_eq!(pick, "queue");
+                        continue;
+                    }
+                    prop_assert_eq!(pick, NAMES[model.turns[0]]);
+                    model.turns.rotate_left(1);
+                }
+            }
+        }
+    }
 }
