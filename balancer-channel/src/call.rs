@@ -42,7 +42,10 @@ pin_project! {
     }
 }
 
-#[allow(clippy::large_enum_variant, reason = "the large one is the usual one: boxing it would cost every RPC")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one: boxing it would cost every RPC"
+)]
 enum Stage {
     /// About to ask the picker.
     Pick,

@@ -56,7 +56,8 @@ where
             })
         })
         .collect();
-    let mut latency = Histogram::new(3).unwrap_or_else(|_| unreachable!("3 digits are valid"));
+    let mut latency = Histogram::new_with_bounds(1, 3_600_000_000, 3)
+        .unwrap_or_else(|_| unreachable!("the bounds are valid"));
     let (mut ok, mut failed) = (0, 0);
     for task in tasks {
         if let Ok((latencies, failures)) = task.await {

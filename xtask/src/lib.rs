@@ -4,6 +4,7 @@
 //! [`tidy::Tree`]: the command feeds it this workspace, its tests feed it small wrong ones.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod ci;
 pub mod hygiene;
 pub mod newcomer;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{ci, hygiene, newcomer, report::Outcome, tidy, workspace::Workspace};
+use xtask::{bench, ci, hygiene, newcomer, report::Outcome, tidy, workspace::Workspace};
 
 /// Development commands of the workspace.
 #[derive(Debug, Parser)]
@@ -26,6 +26,8 @@ enum Command {
     Tidy,
     /// Slower rules: features one by one, MSRV, licences, public API listings, packaging.
     Hygiene(hygiene::Options),
+    /// Instructions per RPC against the floor, gated.
+    Bench(bench::Options),
     /// A policy crate outside the workspace, built from the packages alone, balances real RPCs.
     Newcomer,
 }
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Test => ci::test(&workspace),
         Command::Tidy => tidy::run(&workspace),
         Command::Hygiene(options) => hygiene::run(&workspace, &options),
+        Command::Bench(options) => bench::run(&workspace, &options),
         Command::Newcomer => newcomer::run(&workspace),
     };
     match outcome {
