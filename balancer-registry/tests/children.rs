@@ -4,7 +4,10 @@ mod support;
 
 use std::sync::Arc;
 
-use balancer_api::{ChildConfig, ChildResolver, LbConfig, ParseContext};
+use balancer_api::{
+    Balancer, BuildOptions, Builder, ChildConfig, ChildResolver, ClientConn, ConfigError, LbConfig,
+    ParseContext,
+};
 use balancer_registry::{Registry, ServiceConfig};
 use support::{
     Counting, CountingConfig, NestConfig, Plain, accept, refuse_once, registry, warnings,
@@ -104,6 +107,57 @@ fn errors_and_warnings_of_children_have_the_whole_path() {
     );
 }
 
+/// Warns a hundred times, and complains at great length when it is given something.
+struct Chatty;
+
+impl Builder for Chatty {
+    fn name(&self) -> &str {
+        "chatty"
+    }
+
+    fn build(&self, _: Arc<dyn ClientConn>, _: BuildOptions) -> Box<dyn Balancer> {
+        unreachable!("these tests build no balancer")
+    }
+
+    fn parse_config(&self, json: &str, cx: &mut ParseContext<'_>) -> Result<LbConfig, ConfigError> {
+        (0..100).for_each(|i| cx.warn(format!("w{i}"), "so what"));
+        match json {
+            "{}" => Ok(LbConfig::new(json, ())),
+            _ => Err(ConfigError::new("p".repeat(1000), json, "must be nothing")),
+        }
+    }
+}
+
+#[test]
+fn a_chatty_policy_is_cut_short() {
+    let registry = registry();
+    registry.register(Arc::new(Chatty)).unwrap();
+    let mut limits = balancer_registry::Limits::default();
+    limits.max_warnings = 1000;
+    let parse = |json: &str| ServiceConfig::parse_with(in_list(json), &registry, &limits);
+    let config = parse(r#"{"chatty":{}}"#).unwrap();
+    assert_eq!(config.warnings().len(), 65);
+    let last = config.warnings().last().map(ToString::to_string);
+    assert_eq!(
+        last.as_deref(),
+        Some("loadBalancingConfig[0].chatty: 36 more warnings are not shown")
+    );
+    let error = parse(r#"{"chatty":{"x":1}}"#).unwrap_err();
+    let error = &error.errors()[0];
+    assert_eq!(error.path().chars().count(), 256);
+    assert!(
+        error
+            .path()
+            .starts_with("loadBalancingConfig[0].chatty.ppp"),
+        "{}",
+        error.path()
+    );
+    assert_eq!(
+        (error.value(), error.rule()),
+        (r#"{"x":1}"#, "must be nothing")
+    );
+}
+
 #[test]
 fn equal_configuration_is_the_same_object() {
     let registry = registry();
@@ -158,7 +212,7 @@ fn a_registration_makes_composites_forget() {
     let registry = Registry::layered_over(&base);
     let first = config(&in_list(NESTED), &registry);
     for (change, registry_changed) in [("in the parent", &base), ("here", &registry)] {
-        let replacement: Arc<dyn balancer_api::Builder> = Arc::new(Counting("least_request"));
+        let replacement: Arc<dyn Builder> = Arc::new(Counting("least_request"));
         registry_changed.register(replacement.clone()).unwrap();
         let again = config(&in_list(NESTED), &registry);
         assert!(!first.is_same(&again), "{change}");
@@ -209,7 +263,7 @@ fn what_was_accepted_higher_up_is_not_accepted_too_deep() {
 #[test]
 fn the_memory_is_bounded() {
     let registry = Registry::new();
-    let builder: Arc<dyn balancer_api::Builder> = Arc::new(Counting("least_request"));
+    let builder: Arc<dyn Builder> = Arc::new(Counting("least_request"));
     registry.register(builder.clone()).unwrap();
     let policy =
         |count: usize| in_list(&format!(r#"{{"least_request":{{"choiceCount":{count}}}}}"#));

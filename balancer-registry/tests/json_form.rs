@@ -173,6 +173,19 @@ fn what_is_no_json_is_refused_at_its_place() {
 }
 
 #[test]
+fn no_control_character_may_stand_in_a_string() {
+    for control in '\0'..' ' {
+        let (path, _, rule) = refuse_once(format!("{{\"a\":\"{control}\"}}"));
+        assert_eq!(path, "a", "{control:?}");
+        assert!(
+            rule.contains("expected no control character"),
+            "{control:?}: {rule}"
+        );
+    }
+    accept("{\"a\":\" \u{7f}\u{80}\"}");
+}
+
+#[test]
 fn a_number_must_fit_a_double() {
     let rule = "must be a number that a double can hold";
     for number in ["1e400", "-1e400", "1e99999999999999999999"] {
@@ -314,6 +327,12 @@ fn the_policy_gets_one_text_for_equal_json() {
             Some(texts[0])
         );
     }
+    let config = accept(r#"{"loadBalancingConfig":[{"round_robin":{"b":1,"a":{"d":2,"c":3}}}]}"#);
+    assert_eq!(
+        config.resolve().config_json(),
+        r#"{"a":{"c":3,"d":2},"b":1}"#,
+        "keys must be in order, even if all else is right"
+    );
     let escapes = r#"{"k":"\b\f\n\r\t\/\u0001\u001f\ud83d\ude00"}"#;
     let config = accept(format!(
         r#"{{"loadBalancingConfig":[{{"round_robin":{escapes}}}]}}"#

@@ -150,6 +150,25 @@ fn an_exact_name_goes_before_another_case() {
 }
 
 #[test]
+fn which_other_case_will_do_does_not_depend_on_the_order_of_registration() {
+    for names in [["Mine", "mine"], ["mine", "Mine"]] {
+        let registry = Registry::new();
+        for name in names {
+            registry.register(plain(name)).unwrap();
+        }
+        let found = registry.get("MINE").expect("another case will do");
+        assert_eq!(found.name(), "Mine", "the first in the order of bytes");
+        let legacy = r#"{"loadBalancingPolicy":"MINE"}"#;
+        let config = ServiceConfig::parse(legacy, &registry).unwrap();
+        assert_eq!(
+            config.resolve().name(),
+            "mine",
+            "the old field's capitals stand for small letters"
+        );
+    }
+}
+
+#[test]
 fn only_ascii_case_is_folded() {
     let registry = Registry::new();
     registry.register(plain("straße")).unwrap();
@@ -306,6 +325,15 @@ fn a_builder_may_use_the_registry_when_it_is_dropped() {
             "must have been dropped"
         );
     }
+    let registry = Registry::new();
+    registry.register(Arc::new(Nosy(registry.clone()))).unwrap();
+    let _guard = registry.register_guarded(plain("nosy")).unwrap();
+    registry.register(plain("nosy")).unwrap();
+    assert!(
+        registry.get("from_drop").is_some(),
+        "must have gone from under the guard"
+    );
+
     let registry = Registry::new();
     drop(
         registry

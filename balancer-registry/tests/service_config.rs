@@ -466,6 +466,10 @@ fn a_config_cannot_ask_for_more_than_the_client_allows() {
     assert!(warnings(retry("maxAttempts", "5")).is_empty());
 
     for field in ["initialBackoff", "maxBackoff"] {
+        assert!(
+            warnings(retry(field, "\"0.001s\"")).is_empty(),
+            "1 ms is enough"
+        );
         let json = retry(field, "\"0.000999999s\"");
         assert_eq!(
             warnings(&json),
