@@ -48,6 +48,8 @@ struct Pass {
     /// The wait, counted from the start of the pass, if it fails.
     wait: Duration,
     tried: Vec<Attempt>,
+    /// When the last attempt was started; the next one beside it is due a delay later.
+    last_dial: Timestamp,
     last_error: Option<Status>,
 }
 
@@ -159,7 +161,7 @@ impl Machine {
     /// The policy asked to connect.
     pub(crate) fn connect(&mut self, now: Timestamp, random: u64, out: &mut Vec<Action>) {
         if self.state == State::Idle && !self.addresses.is_empty() {
-            self.start(now, random, out);
+            self.start(None, now, random, out);
         }
     }
 
@@ -171,20 +173,25 @@ impl Machine {
         random: u64,
         out: &mut Vec<Action>,
     ) {
-        let addresses = distinct(addresses);
-        if self.state == State::Shutdown || self.addresses == addresses {
+        if self.state == State::Shutdown {
             return;
         }
+        let addresses = distinct(addresses);
+        let same = self.addresses == addresses;
         let has_new = addresses
             .iter()
             .any(|address| !self.addresses.contains(address));
+        // Also when it is the same: attributes for balancers are no part of what is compared.
         self.addresses = addresses;
+        if same {
+            return;
+        }
         if has_new {
             self.penalty = None;
         }
         if self.addresses.is_empty() {
             self.penalty = None;
-            self.abandon(out);
+            self.abandon(now, out);
             self.report(State::Idle, None, None, out);
             return;
         }
@@ -201,7 +208,7 @@ impl Machine {
                     .as_ref()
                     .is_some_and(|connected| self.addresses.contains(&connected.address));
                 if !kept {
-                    self.abandon(out);
+                    self.abandon(now, out);
                     self.report(State::Connecting, None, None, out);
                     self.start_pass(now, random, out);
                 }
@@ -217,7 +224,10 @@ impl Machine {
                         }
                         keep
                     });
-                    if pass.tried.iter().all(|attempt| !attempt.running) {
+                    if pass.tried.is_empty() {
+                        // Nothing of the old pass is left: the new addresses get a whole one.
+                        self.start_pass(now, random, out);
+                    } else if pass.tried.iter().all(|attempt| !attempt.running) {
                         self.try_next(now, random, out);
                     } else {
                         self.arm_attempt_delay(now, out);
@@ -303,8 +313,7 @@ impl Machine {
         };
         out.push(Action::Release);
         out.push(Action::ResolveNow);
-        let proven = connected.earned || now - connected.since >= PROVEN_AFTER;
-        if proven {
+        if connected.is_proven(now) {
             self.failures = 0;
         } else {
             // Accepted and closed at once: as good as refused, so the back-off goes on.
@@ -317,7 +326,7 @@ impl Machine {
         }
         match self.reconnect {
             Reconnect::WhenAsked => self.report(State::Idle, Some(error), None, out),
-            Reconnect::Immediately => self.start(now, random, out),
+            Reconnect::Immediately => self.start(Some(error), now, random, out),
         }
     }
 
@@ -371,22 +380,30 @@ impl Machine {
     pub(crate) fn reset_backoff(&mut self, now: Timestamp, random: u64, out: &mut Vec<Action>) {
         self.failures = 0;
         self.penalty = None;
+        // What has begun costs no more than a first failure, should it fail.
+        let wait = self.next_wait(random);
+        if let Some(pass) = &mut self.pass {
+            pass.wait = pass.wait.min(wait);
+        }
+        if let Some(connected) = &mut self.connected {
+            connected.wait = connected.wait.min(wait);
+        }
         if self.state == State::TransientFailure {
             self.wait_is_over(now, random, out);
         }
     }
 
     /// The policy removed the SubConn.
-    pub(crate) fn remove(&mut self, out: &mut Vec<Action>) {
+    pub(crate) fn remove(&mut self, now: Timestamp, out: &mut Vec<Action>) {
         if self.state != State::Shutdown {
-            self.abandon(out);
+            self.abandon(now, out);
             self.report(State::Shutdown, None, None, out);
         }
     }
 
-    /// Leaves IDLE, or a loss in the mode that reconnects by itself.
-    fn start(&mut self, now: Timestamp, random: u64, out: &mut Vec<Action>) {
-        self.report(State::Connecting, None, None, out);
+    /// Leaves IDLE, or READY after a loss in the mode that reconnects by itself.
+    fn start(&mut self, lost: Option<Status>, now: Timestamp, random: u64, out: &mut Vec<Action>) {
+        self.report(State::Connecting, lost, None, out);
         match self.penalty.take().filter(|penalty| now < penalty.until) {
             None => self.start_pass(now, random, out),
             Some(penalty) => {
@@ -397,20 +414,26 @@ impl Machine {
     }
 
     fn start_pass(&mut self, now: Timestamp, random: u64, out: &mut Vec<Action>) {
-        let wait = if self.failures == 0 && !self.ever_ready {
-            self.backoff.exact(0)
-        } else {
-            self.backoff.jittered(self.failures, random)
-        };
+        let wait = self.next_wait(random);
         let budget = wait.max(self.min_connect_timeout);
         out.push(Action::Arm(MachineTimer::PassDeadline, now + budget));
         self.pass = Some(Pass {
             started: now,
             wait,
             tried: Vec::new(),
+            last_dial: now,
             last_error: None,
         });
         self.try_next(now, random, out);
+    }
+
+    /// What the failure of a pass that starts now costs.
+    fn next_wait(&self, random: u64) -> Duration {
+        if self.failures == 0 && !self.ever_ready {
+            self.backoff.exact(0)
+        } else {
+            self.backoff.jittered(self.failures, random)
+        }
     }
 
     /// Goes on with the pass after a failure, or starts it: the next address, or the end.
@@ -447,15 +470,18 @@ impl Machine {
                 address: address.clone(),
                 running: true,
             });
+            pass.last_dial = now;
         }
         out.push(Action::Dial(id, address));
         self.arm_attempt_delay(now, out);
     }
 
+    /// A delay after the last attempt began, however often the list has changed since.
     fn arm_attempt_delay(&mut self, now: Timestamp, out: &mut Vec<Action>) {
-        match self.attempt_delay {
-            Some(delay) if self.untried().is_some() => {
-                out.push(Action::Arm(MachineTimer::AttemptDelay, now + delay));
+        match (self.attempt_delay, &self.pass) {
+            (Some(delay), Some(pass)) if self.untried().is_some() => {
+                let at = (pass.last_dial + delay).max(now);
+                out.push(Action::Arm(MachineTimer::AttemptDelay, at));
             }
             _ => out.push(Action::Disarm(MachineTimer::AttemptDelay)),
         }
@@ -492,12 +518,15 @@ impl Machine {
     }
 
     /// Gives up whatever is going on.
-    fn abandon(&mut self, out: &mut Vec<Action>) {
+    fn abandon(&mut self, now: Timestamp, out: &mut Vec<Action>) {
         if let Some(pass) = self.pass.take() {
             let running = pass.tried.iter().filter(|attempt| attempt.running);
             out.extend(running.map(|attempt| Action::CancelDial(attempt.id)));
         }
-        if self.connected.take().is_some() {
+        if let Some(connected) = self.connected.take() {
+            if connected.is_proven(now) {
+                self.failures = 0;
+            }
             out.push(Action::Release);
         }
         for timer in [
@@ -524,6 +553,15 @@ impl Machine {
                 address,
             });
         }
+    }
+}
+
+// === impl Established ===
+
+impl Established {
+    /// Whether the connection has earned a new start of the back-off.
+    fn is_proven(&self, now: Timestamp) -> bool {
+        self.earned || now - self.since >= PROVEN_AFTER
     }
 }
 

@@ -74,7 +74,7 @@ impl<E: Env> Actor<E> {
     }
 
     pub(super) fn remove_sub_conn(&mut self, id: u64) {
-        self.drive(id, |machine, _, _, out| machine.remove(out));
+        self.drive(id, |machine, now, _, out| machine.remove(now, out));
         self.sub_conns.remove(&id);
         lock(&self.shared.sub_conns).remove(&id);
     }

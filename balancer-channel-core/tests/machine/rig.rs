@@ -1,0 +1,287 @@
+//! A machine with a clock, timers and dials that a test moves by hand, checked after each step.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use balancer_api::{Address, ConnectivityState as State, Reconnect, Status, Timestamp};
+
+use crate::{
+    Backoff,
+    machine::{Action, AttemptId, Machine, MachineTimer},
+};
+
+/// Makes every jittered wait exact: the middle of the range.
+pub(crate) const MIDDLE: u64 = 1 << 63;
+
+/// A machine under test, and the world that it sees.
+pub(crate) struct Rig {
+    pub(crate) machine: Machine,
+    pub(crate) mode: Reconnect,
+    pub(crate) now: Timestamp,
+    pub(crate) random: u64,
+    pub(crate) timers: BTreeMap<MachineTimer, Timestamp>,
+    pub(crate) dials: BTreeMap<AttemptId, Address>,
+    pub(crate) connected: Option<Address>,
+    /// The attempt that connected last.
+    won: Option<AttemptId>,
+    pub(crate) state: State,
+    /// The list was emptied or replaced in the step that is being taken.
+    updating: bool,
+    log: Vec<String>,
+}
+
+/// Addresses from words.
+pub(crate) fn list(names: &str) -> Vec<Address> {
+    names.split_whitespace().map(Address::new).collect()
+}
+
+pub(crate) fn refused() -> Status {
+    Status::unavailable("refused")
+}
+
+pub(crate) fn reset() -> Status {
+    Status::unavailable("reset")
+}
+
+pub(crate) fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+impl Rig {
+    pub(crate) fn new(mode: Reconnect, names: &str) -> Self {
+        Self::with(mode, names, None, Duration::from_secs(20))
+    }
+
+    pub(crate) fn racing(names: &str, delay: Duration) -> Self {
+        Self::with(
+            Reconnect::WhenAsked,
+            names,
+            Some(delay),
+            Duration::from_secs(20),
+        )
+    }
+
+    pub(crate) fn with(
+        mode: Reconnect,
+        names: &str,
+        delay: Option<Duration>,
+        min_connect: Duration,
+    ) -> Self {
+        let backoff = Backoff::default();
+        Self {
+            machine: Machine::new(list(names), mode, delay, backoff, min_connect),
+            mode,
+            now: Timestamp::from_nanos(7_000_000_000),
+            random: MIDDLE,
+            timers: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            connected: None,
+            won: None,
+            state: State::Idle,
+            updating: false,
+            log: Vec::new(),
+        }
+    }
+
+    /// What happened since this was last asked.
+    pub(crate) fn log(&mut self) -> String {
+        std::mem::take(&mut self.log).join(", ")
+    }
+
+    pub(crate) fn connect(&mut self) -> &mut Self {
+        let (now, random) = (self.now, self.random);
+        self.step(|machine, out| machine.connect(now, random, out))
+    }
+
+    pub(crate) fn update(&mut self, names: &str) -> &mut Self {
+        let (now, random) = (self.now, self.random);
+        self.updating = true;
+        self.step(|machine, out| machine.update_addresses(list(names), now, random, out));
+        self.updating = false;
+        if self.state != State::Shutdown {
+            let mut distinct = list(names);
+            distinct.sort_by_key(ToString::to_string);
+            distinct.dedup();
+            assert_eq!(self.machine.addresses().len(), distinct.len());
+        }
+        self
+    }
+
+    /// The running attempt to `name` connects.
+    pub(crate) fn succeed(&mut self, name: &str) -> &mut Self {
+        let id = self.attempt(name);
+        self.dials.remove(&id);
+        self.connected = Some(Address::new(name));
+        self.won = Some(id);
+        let now = self.now;
+        let mut wanted = false;
+        self.step(|machine, out| wanted = machine.connected(id, now, out));
+        assert!(wanted, "the connection of a running attempt must be taken");
+        self
+    }
+
+    /// The running attempt to `name` fails.
+    pub(crate) fn fail(&mut self, name: &str) -> &mut Self {
+        let id = self.attempt(name);
+        self.dials.remove(&id);
+        let error = Status::unavailable(format!("{name} refused"));
+        let (now, random) = (self.now, self.random);
+        self.step(|machine, out| machine.attempt_failed(id, error, now, random, out))
+    }
+
+    /// The connection is lost.
+    pub(crate) fn lose(&mut self) -> &mut Self {
+        let (now, random) = (self.now, self.random);
+        self.step(|machine, out| machine.lost(reset(), now, random, out))
+    }
+
+    pub(crate) fn earn(&mut self) -> &mut Self {
+        self.machine.earned();
+        self
+    }
+
+    pub(crate) fn reset_backoff(&mut self) -> &mut Self {
+        let (now, random) = (self.now, self.random);
+        self.step(|machine, out| machine.reset_backoff(now, random, out))
+    }
+
+    pub(crate) fn remove(&mut self) -> &mut Self {
+        let now = self.now;
+        self.step(|machine, out| machine.remove(now, out))
+    }
+
+    /// Lets time pass; timers fire on the way, in order.
+    pub(crate) fn pass(&mut self, time: Duration) -> &mut Self {
+        let end = self.now + time;
+        while let Some((timer, at)) = self.next_timer().filter(|(_, at)| *at <= end) {
+            self.now = at;
+            self.fire(timer);
+        }
+        self.now = end;
+        self
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<(MachineTimer, Timestamp)> {
+        let first = self.timers.iter().min_by_key(|(_, at)| **at);
+        first.map(|(timer, at)| (*timer, *at))
+    }
+
+    pub(crate) fn fire(&mut self, timer: MachineTimer) {
+        self.timers.remove(&timer).expect("an armed timer");
+        let (now, random) = (self.now, self.random);
+        self.step(|machine, out| machine.timer(timer, now, random, out));
+    }
+
+    /// How long until `timer` is due.
+    pub(crate) fn due(&self, timer: MachineTimer) -> Option<Duration> {
+        self.timers.get(&timer).map(|at| *at - self.now)
+    }
+
+    pub(crate) fn attempt(&self, name: &str) -> AttemptId {
+        let found = self.dials.iter().find(|(_, it)| it.addr() == name);
+        *found.unwrap_or_else(|| panic!("nobody dials {name}")).0
+    }
+
+    fn step(&mut self, happen: impl FnOnce(&mut Machine, &mut Vec<Action>)) -> &mut Self {
+        let mut out = Vec::new();
+        happen(&mut self.machine, &mut out);
+        for action in out {
+            self.take(action);
+        }
+        self.check();
+        self
+    }
+
+    fn take(&mut self, action: Action) {
+        match action {
+            Action::Dial(id, address) => {
+                self.log.push(format!("dial {address}"));
+                assert!(self.dials.insert(id, address).is_none(), "ids are unique");
+            }
+            Action::CancelDial(id) => {
+                let address = self.dials.remove(&id).expect("only what runs is cancelled");
+                self.log.push(format!("cancel {address}"));
+            }
+            Action::Adopt(id) => assert_eq!(self.won, Some(id), "adopts what connected"),
+            Action::Release => {
+                let address = self.connected.take().expect("releases what it has");
+                self.log.push(format!("release {address}"));
+            }
+            Action::Arm(timer, at) => {
+                assert!(at >= self.now, "a timer in the past: {timer:?}");
+                self.timers.insert(timer, at);
+            }
+            Action::Disarm(timer) => {
+                self.timers.remove(&timer);
+            }
+            Action::Report {
+                state,
+                error,
+                address,
+            } => {
+                let (from, to) = (self.state, state);
+                assert!(
+                    self.is_legal(from, to),
+                    "{from} to {to} in mode {:?}",
+                    self.mode
+                );
+                self.state = state;
+                let detail = match (&error, &address) {
+                    (Some(error), None) => format!("({})", error.message()),
+                    (None, Some(address)) => format!("({address})"),
+                    (None, None) => String::new(),
+                    (Some(_), Some(_)) => panic!("an error of a connected SubConn"),
+                };
+                let name = match state {
+                    State::Idle => "I",
+                    State::Connecting => "C",
+                    State::Ready => "R",
+                    State::TransientFailure => "TF",
+                    State::Shutdown => "X",
+                };
+                self.log.push(format!("{name}{detail}"));
+            }
+            Action::ResolveNow => self.log.push("resolve".to_owned()),
+        }
+    }
+
+    /// The state table of the contract.
+    fn is_legal(&self, from: State, to: State) -> bool {
+        use State::{Connecting, Idle, Ready, Shutdown, TransientFailure};
+        let asked = self.mode == Reconnect::WhenAsked;
+        match (from, to) {
+            (Shutdown, _) => false,
+            (_, Shutdown) | (Idle, Connecting) | (Connecting, Ready | TransientFailure) => true,
+            (Ready, Connecting) => !asked || self.updating,
+            (Ready | TransientFailure, Idle) => asked || self.updating,
+            (Connecting, Idle) => self.updating,
+            (TransientFailure, Connecting) => !asked,
+            _ => false,
+        }
+    }
+
+    /// What holds between any two steps, liveness above all: whatever is not settled has a timer
+    /// that will move it.
+    fn check(&self) {
+        assert_eq!(self.state, self.machine.state());
+        let armed: Vec<_> = self.timers.keys().copied().collect();
+        match self.state {
+            State::Idle | State::Shutdown => {
+                assert!(self.dials.is_empty() && self.connected.is_none());
+                assert_eq!(armed, [], "nothing goes on in {}", self.state);
+            }
+            State::Connecting => {
+                assert!(!self.dials.is_empty() && self.connected.is_none());
+                assert!(armed.contains(&MachineTimer::PassDeadline));
+                assert!(!armed.contains(&MachineTimer::Backoff));
+            }
+            State::Ready => {
+                assert!(self.dials.is_empty() && self.connected.is_some());
+                assert_eq!(armed, [], "nothing goes on in READY");
+            }
+            State::TransientFailure => {
+                assert!(self.dials.is_empty() && self.connected.is_none());
+                assert_eq!(armed, [MachineTimer::Backoff]);
+            }
+        }
+    }
+}
