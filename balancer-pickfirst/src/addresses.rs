@@ -119,6 +119,8 @@ mod tests {
     fn an_address_counts_once_wherever_it_stands() {
         let repeated = ["1.1.1.1:1", "1.1.1.2:1", "1.1.1.1:1"];
         assert_eq!(order(&repeated), ["1.1.1.1:1", "1.1.1.2:1"]);
+        let repeated = ["1.1.1.1:1", "1.1.1.1:1", "1.1.1.2:1"];
+        assert_eq!(order(&repeated), ["1.1.1.1:1", "1.1.1.2:1"]);
     }
 
     #[test]

@@ -138,8 +138,13 @@ fn a_loss_that_crosses_a_list_without_its_address_leaves_it_idle() {
     conn.list("a:1");
     conn.state(S::Connecting, None);
     conn.state(S::Ready, Some("a:1"));
-    conn.list("b:1");
     conn.published();
+    conn.list("b:1");
+    assert_eq!(
+        conn.published(),
+        [S::Connecting],
+        "no RPC may go to a any more"
+    );
     // The connection was lost before the channel heard of the list: nothing connects by itself.
     conn.state(S::Idle, None);
     assert_eq!(conn.published(), [S::Idle], "the next RPC connects");
