@@ -1,0 +1,178 @@
+//! What the demo has shown, and whether it is good.
+
+use std::{fmt::Write as _, time::Duration};
+
+use serde::Serialize;
+
+use super::load::Failure;
+use crate::{
+    format::{self, count, counted, shown},
+    observe::Tally,
+};
+
+/// What was seen; of `--json`, field by field.
+#[derive(Debug, Serialize)]
+pub(crate) struct Verdict {
+    pub(crate) backends: Vec<String>,
+    pub(crate) killed: String,
+    pub(crate) rpcs: u64,
+    pub(crate) ok: u64,
+    /// Failed, and nobody could have known better.
+    pub(crate) lost_unavoidably: u64,
+    /// Failed, and should not have.
+    pub(crate) lost_avoidably: u64,
+    /// RPCs that the killed backend had begun and not answered.
+    pub(crate) in_flight_at_kill: u64,
+    /// From the restart until the channel had the backend back; `None` if it never had.
+    pub(crate) ready_after_restart_ms: Option<u64>,
+    /// RPCs by backend, in the order of `backends`, as the backends counted them.
+    pub(crate) spread: Spread,
+    pub(crate) even_again: bool,
+    pub(crate) elapsed_ms: u64,
+    pub(crate) errors: Vec<Lost>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Spread {
+    pub(crate) before: Vec<u64>,
+    pub(crate) while_down: Vec<u64>,
+    pub(crate) after: Vec<u64>,
+}
+
+/// A failed RPC.
+#[derive(Debug, Serialize)]
+pub(crate) struct Lost {
+    pub(crate) rpc: u64,
+    pub(crate) avoidable: bool,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+}
+
+/// Judges the RPCs that failed while the backend at `killed` was lost.
+///
+/// One that was on that backend's connection when it died cannot be saved: the backend may have done
+/// its work already, and who sends it again may have it done twice. Every other one can: it is known
+/// to have reached nobody, or was sent when the loss was known.
+pub(crate) fn judge(failures: &[Failure], tally: &Tally, killed: &str) -> Vec<Lost> {
+    let left = tally.left(killed);
+    let sent = tally.lost();
+    let judged = failures.iter().map(|failure| {
+        let was_sent_there = sent
+            .iter()
+            .any(|lost| lost.rpc == failure.rpc && &*lost.address == killed);
+        let was_before_the_loss_was_known = left.is_some_and(|left| failure.started <= left);
+        let code = balancer_api::Code::from_i32(failure.status.code() as i32);
+        Lost {
+            rpc: failure.rpc,
+            avoidable: !(was_sent_there && was_before_the_loss_was_known),
+            code: code.as_str(),
+            message: failure.status.message().to_owned(),
+        }
+    });
+    judged.collect()
+}
+
+/// Whether every backend got at least four fifths of its share.
+pub(crate) fn is_even(counts: &[u64]) -> bool {
+    let sum: u64 = counts.iter().sum();
+    let shares = counts.len() as u64;
+    sum > 0 && counts.iter().all(|n| n * shares * 5 >= sum * 4)
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    pub(crate) fn is_good(&self) -> bool {
+        self.lost_avoidably == 0 && self.ready_after_restart_ms.is_some() && self.even_again
+    }
+
+    pub(crate) fn for_people(&self) -> String {
+        let mut text = String::from("\nWhat you saw\n");
+        let killed = &self.killed;
+        let _ = writeln!(
+            text,
+            "  {} in {}, spread by round_robin; {} were OK ({}).",
+            counted(self.rpcs, "RPC", "RPCs"),
+            format::time(Duration::from_millis(self.elapsed_ms)),
+            count(self.ok),
+            format::percent(self.ok, self.rpcs),
+        );
+        let _ = writeln!(text, "  Before:     {}.", listed(&self.spread.before));
+        let _ = writeln!(
+            text,
+            "  {killed} was killed under load: listener gone, connections reset."
+        );
+        let _ = writeln!(text, "  While down: {}.", listed(&self.spread.while_down));
+        match self.ready_after_restart_ms {
+            Some(ms) => {
+                let after = format::time(Duration::from_millis(ms));
+                let _ = writeln!(
+                    text,
+                    "  It was restarted, and the channel had it back {after} later, at the next try \
+                     that its back-off allowed."
+                );
+            }
+            None => {
+                let _ = writeln!(
+                    text,
+                    "  It was restarted, but the channel NEVER had it back."
+                );
+            }
+        }
+        let even = if self.even_again {
+            "even again"
+        } else {
+            "NOT even"
+        };
+        let _ = writeln!(
+            text,
+            "  After:      {}: {even}.",
+            listed(&self.spread.after)
+        );
+        self.write_losses(&mut text);
+        let _ = writeln!(
+            text,
+            "\nTry next\n  balancer demo --serve         backends of your own to call, stop and restart\n  \
+             balancer call --help          load on your own servers, balanced like this"
+        );
+        text
+    }
+
+    fn write_losses(&self, text: &mut String) {
+        text.push_str("\nWhat was lost, and why\n");
+        if self.errors.is_empty() {
+            text.push_str("  Nothing: no RPC was under way on the connection when it died.\n");
+            return;
+        }
+        if self.lost_unavoidably > 0 {
+            let _ = writeln!(
+                text,
+                "  {} had been sent to {} when it died. It may have done the work or not, so no \
+                 client may\n  send them again on its own: they fail, and the application decides.",
+                counted(self.lost_unavoidably, "RPC", "RPCs"),
+                self.killed,
+            );
+        }
+        if self.lost_avoidably == 0 {
+            text.push_str("  Every other RPC was saved: 0 lost that could have been saved.\n");
+        } else {
+            let lost = counted(self.lost_avoidably, "RPC", "RPCs");
+            let _ = writeln!(text, "  {lost} WERE LOST that could have been saved:");
+        }
+        const MOST: usize = 5;
+        let shown_first = self.errors.iter().filter(|lost| {
+            // Where there is something to be ashamed of, that is what to look at.
+            lost.avoidable || self.lost_avoidably == 0
+        });
+        for lost in shown_first.take(MOST) {
+            let message = shown(&lost.message);
+            let _ = writeln!(text, "    RPC {}: {}: {message}", lost.rpc, lost.code);
+        }
+    }
+}
+
+/// `100 + 101 + 99`.
+fn listed(counts: &[u64]) -> String {
+    let counts: Vec<String> = counts.iter().map(|n| count(*n)).collect();
+    format!("{} RPCs by backend", counts.join(" + "))
+}
