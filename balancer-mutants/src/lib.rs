@@ -1,2 +1,10 @@
 //! Wrong policies and channels that the testkit must catch, and right ones that it must not.
 #![forbid(unsafe_code)]
+
+pub mod happy_first;
+pub mod least_busy;
+pub mod pick_first;
+pub mod prober;
+pub mod round_robin;
+pub mod table;
+pub mod unusual;

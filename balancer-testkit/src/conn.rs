@@ -191,6 +191,7 @@ impl Shared {
             connected: None,
             error: None,
             removed: false,
+            failures: 0,
         });
         (id, handle)
     }

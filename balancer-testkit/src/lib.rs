@@ -55,12 +55,13 @@ mod profile;
 mod rpc;
 mod scenario;
 mod story;
+pub mod strategy;
 mod sub;
 mod world;
 
 pub use conformance::Conformance;
 pub use event::{End, Event, ParseEventError};
-pub use find::{Exploration, Failure, Search, explore, search};
+pub use find::{Exploration, Failure, Search, explore, judge, search};
 pub use knobs::Knobs;
 pub use law::{Family, Law, LawSet, Violation};
 pub use list::{List, News, Variant};

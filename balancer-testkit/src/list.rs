@@ -100,9 +100,7 @@ fn endpoint(name: &str) -> Endpoint {
     let addresses = name.split('+').map(|part| {
         let (part, word) = split_number(part, '@');
         let (addr, variant) = split_number(part, '#');
-        // The text keeps the mark, so that scripts can tell the two peers apart by name.
-        let shown = variant.map_or_else(|| addr.to_owned(), |n| format!("{addr}#{n}"));
-        let mut address = Address::new(shown);
+        let mut address = Address::new(addr);
         if let Some(n) = variant {
             address = address.with_attributes(Attributes::new().with(Variant(n)));
         }

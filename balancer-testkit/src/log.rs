@@ -1,6 +1,6 @@
 //! The log: everything that happened between the channel and the policy, in its order.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use balancer_api::{
     Address, CallEvent, CallId, ConnectivityState as State, NewSubConnError, Picker, Rejected,
@@ -9,7 +9,7 @@ use balancer_api::{
 
 use bytes::Bytes;
 
-use crate::{Event, Outcome, SubId};
+use crate::{Event, Outcome, SubId, Variant};
 
 /// What happened, totally ordered and complete. Displays as a conversation.
 #[derive(Default)]
@@ -248,9 +248,17 @@ pub(crate) fn joined(addresses: &[Address]) -> String {
         if !name.is_empty() {
             name.push('+');
         }
-        name.push_str(address.addr());
+        name.push_str(&address_name(address));
     }
     name
+}
+
+/// An address as scripts write it: two peers at one address go by different names.
+pub(crate) fn address_name(address: &Address) -> Cow<'_, str> {
+    match address.attributes().get::<Variant>() {
+        Some(Variant(n)) => format!("{}#{n}", address.addr()).into(),
+        None => address.addr().into(),
+    }
 }
 
 impl fmt::Display for Log {

@@ -12,6 +12,7 @@ use http::HeaderMap;
 use crate::{
     End, Outcome, SubId,
     conn::Shared,
+    log::address_name,
     world::{done_info, panic_text},
 };
 
@@ -64,7 +65,7 @@ impl Rpc {
                         let sub = &inner.subs[id.index()];
                         Outcome::SubConn {
                             name: sub.name.clone(),
-                            address: sub.connected.as_ref().map(|at| at.addr().into()),
+                            address: sub.connected.as_ref().map(|at| address_name(at).into()),
                         }
                     }
                 };

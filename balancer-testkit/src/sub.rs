@@ -7,7 +7,7 @@ use balancer_api::{
     Status, SubConn, SubConnHandle,
 };
 
-use crate::conn::Shared;
+use crate::{conn::Shared, log::address_name};
 
 /// Which of the SubConns of a scripted channel, in the order of their making.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,6 +58,8 @@ pub(crate) struct Sub {
     pub(crate) connected: Option<Address>,
     pub(crate) error: Option<Status>,
     pub(crate) removed: bool,
+    /// How often every address failed.
+    pub(crate) failures: u32,
 }
 
 // === impl SubId ===
@@ -208,7 +210,9 @@ impl Sub {
     }
 
     pub(crate) fn address_at(&self, addr: &str) -> Option<&Address> {
-        self.addresses.iter().find(|address| address.addr() == addr)
+        self.addresses
+            .iter()
+            .find(|address| address_name(address) == addr)
     }
 }
 

@@ -80,6 +80,7 @@ pub struct World {
 #[derive(Clone, Default)]
 pub struct Setup {
     pub(crate) seed: Option<u64>,
+    pub(crate) random: Vec<u64>,
     pub(crate) config: Option<Arc<str>>,
     pub(crate) reconnect: Option<Reconnect>,
     pub(crate) target: Option<Arc<str>>,
@@ -124,6 +125,13 @@ impl Setup {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
+        self
+    }
+
+    /// The first random numbers, from `build` on.
+    #[must_use]
+    pub fn random(mut self, values: impl IntoIterator<Item = u64>) -> Self {
+        self.random.extend(values);
         self
     }
 
@@ -223,6 +231,9 @@ impl World {
             .clone()
             .unwrap_or_else(|| "scripted:///backends".into());
         let shared = Arc::new(Shared::new(target.clone(), setup.seed, setup.reconnect));
+        if !setup.random.is_empty() {
+            shared.clock.script_random(setup.random.iter().copied());
+        }
         let mut world = Self {
             balancer: None,
             conn: Some(Arc::new(ScriptedConn(shared.clone()))),
@@ -533,7 +544,11 @@ impl World {
                     let reason = match (text, step) {
                         (Some(text), _) => text.to_owned(),
                         (None, Move::HealthFailed) => format!("{}: not serving", sub.name),
-                        (None, _) => format!("{}: connection refused", sub.name),
+                        // Counted, so that an old error can be told from a new one.
+                        (None, _) => {
+                            sub.failures += 1;
+                            format!("{}: connection refused, attempt {}", sub.name, sub.failures)
+                        }
                     };
                     Some(Status::unavailable(reason))
                 }

@@ -53,6 +53,11 @@ impl Letters {
         }
         if !start {
             into.push(Event::Again);
+            let text = current.to_string();
+            if text.contains('+') {
+                let turned = text.split_whitespace().map(turned);
+                into.push(Event::Update(List::named(turned)));
+            }
         }
         into.push(self.error.clone());
         self.moves(world, into);
@@ -98,8 +103,9 @@ impl Letters {
         let roll = if start { 0 } else { below(100) };
         match roll {
             0..8 => Event::Update(self.lists[below(self.lists.len())].clone()),
-            8..14 => Event::Update(self.more_lists[below(self.more_lists.len())].clone()),
-            14..17 => Event::Again,
+            8..11 => Event::Update(self.more_lists[below(self.more_lists.len())].clone()),
+            11..15 => vary(world.list(), &mut below),
+            15..17 => Event::Again,
             17..20 => self.error.clone(),
             20..24 => {
                 let ends = [End::Ok, End::Error, End::Dropped, End::NotSent, End::Open];
@@ -144,4 +150,32 @@ impl Letters {
             }
         }
     }
+}
+
+/// The current list with one thing changed: what a resolver does most.
+fn vary(list: &List, below: &mut impl FnMut(usize) -> usize) -> Event {
+    let text = list.to_string();
+    let mut names: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    if names.is_empty() {
+        return Event::Again;
+    }
+    let at = below(names.len());
+    let plain = |name: &str| name.split(['@', '#']).next().unwrap_or(name).to_owned();
+    match below(8) {
+        0 => names[at] = turned(&names[at]),
+        1 => names.rotate_left(1),
+        2 => drop(names.remove(at)),
+        3 => names.push(names[at].clone()),
+        4 => names[at] = format!("{}@{}", plain(&names[at]), below(3)),
+        5 => names[at] = format!("{}#{}", plain(&names[at]), below(3)),
+        6 => names[at] = plain(&names[at]),
+        _ => names.insert(at, ["d", "e", "a+b", "b+c"][below(4)].to_owned()),
+    }
+    Event::Update(List::named(names))
+}
+
+/// The same addresses the other way round.
+fn turned(name: &str) -> String {
+    let turned: Vec<&str> = name.rsplit('+').collect();
+    turned.join("+")
 }

@@ -53,7 +53,8 @@ fn exact(trial: &Trial) -> Result<usize, String> {
         for count in [1, 2, 3, 5, 7] {
             let mut edged = trial.clone();
             edged.setup.seed = None;
-            let world = all_ready_from(&edged, count, edge)?;
+            edged.setup.random = vec![edge; 64];
+            let world = all_ready(&edged, count)?;
             // Each cycle on its own: a slip in one that another makes good is a slip.
             for cycle in 0..4 {
                 let mut counts = counts(&world, count)?;
@@ -68,26 +69,6 @@ fn exact(trial: &Trial) -> Result<usize, String> {
         }
     }
     Ok(picks)
-}
-
-/// As [`all_ready`], where the random numbers begin at `edge`.
-fn all_ready_from(trial: &Trial, count: usize, edge: u64) -> Result<crate::World, String> {
-    let (mut world, _) = trial.world();
-    world.watcher = None;
-    world.shared.clock.script_random(vec![edge; 8]);
-    let names: Vec<String> = (0..count).map(backend).collect();
-    let refused = |refused: crate::Refused| refused.to_string();
-    let list = crate::List::named(&names);
-    world.apply(&Event::Update(list)).map_err(refused)?;
-    for step in [Move::Connecting, Move::Ready] {
-        for name in &names {
-            world.shared.clock.script_random([edge]);
-            world
-                .apply(&Event::step(step, name.as_str()))
-                .map_err(refused)?;
-        }
-    }
-    Ok(world)
 }
 
 /// One backend flaps, so that there is a new picker for every other RPC.

@@ -14,7 +14,7 @@ use crate::{
 const ROUNDS: usize = 60;
 
 /// How many times its calls are answered.
-const ANSWERS: usize = 8;
+const ANSWERS: usize = 12;
 
 /// Whether the policy becomes READY and picks every good endpoint, once every connection works,
 /// every timer fires, RPCs come and the resolver has a good list.
@@ -23,6 +23,7 @@ pub(crate) fn turn_good(world: &mut World, profile: &Arc<Profile>) -> Result<(),
     let _ = world.apply(&Event::Update(good_list()));
     let mut answers = ANSWERS;
     let mut patience = 4;
+    let mut missed = None;
     for _ in 0..ROUNDS {
         if world.panic_message().is_some() || world.is_restless() {
             // Another law's affair.
@@ -37,7 +38,11 @@ pub(crate) fn turn_good(world: &mut World, profile: &Arc<Profile>) -> Result<(),
             continue;
         }
         if world.state() == Some(State::Ready) && serves(world, profile) {
-            return picks_all(world, profile);
+            match picks_all(world, profile) {
+                Ok(()) => return Ok(()),
+                // It may be about to try again.
+                Err(message) => missed = Some(message),
+            }
         }
         // RPCs wait, and the application asks to connect.
         world.pick();
@@ -52,6 +57,9 @@ pub(crate) fn turn_good(world: &mut World, profile: &Arc<Profile>) -> Result<(),
                 break;
             }
         }
+    }
+    if let Some(message) = missed {
+        return Err(message);
     }
     let state = world
         .state()
@@ -103,7 +111,7 @@ fn improve(world: &mut World) -> bool {
 }
 
 /// Servers answer the policy's calls: headers, an empty message, OK.
-fn answer_calls(world: &mut World) -> bool {
+pub(crate) fn answer_calls(world: &mut World) -> bool {
     let names: Vec<Arc<str>> = {
         let inner = world.shared.lock();
         let on = inner.calls.iter().filter_map(|call| call.sub);

@@ -10,18 +10,21 @@ mod shrink;
 mod threads;
 mod trial;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
+
+use balancer_api::Builder;
 
 pub use explore::{Exploration, explore};
 pub use random::{Search, search};
 
 pub(crate) use done::done_keeps_books;
 pub(crate) use fairness::fairness;
+pub(crate) use liveness::answer_calls;
 pub(crate) use random::guided;
 pub(crate) use threads::threads_agree;
 pub(crate) use trial::Trial;
 
-use crate::{Scenario, Violation};
+use crate::{Profile, Scenario, Violation};
 
 /// A law that was broken, the shortest script that the kit found for it, and the conversation.
 #[derive(Clone, Debug)]
@@ -34,6 +37,26 @@ pub struct Failure {
     pub found_with: usize,
     /// The conversation that the script leads to.
     pub conversation: String,
+}
+
+/// Runs one script, in each reconnect mode that the profile claims, under every law of the profile.
+/// Events that cannot happen are passed over.
+///
+/// # Errors
+/// A law was broken: which one, by the shortest script found.
+pub fn judge(
+    builder: &Arc<dyn Builder>,
+    profile: &Profile,
+    scenario: &Scenario,
+) -> Result<(), Box<Failure>> {
+    let profile = Arc::new(profile.clone());
+    for setup in profile.setups() {
+        let trial = Trial::new(builder.clone(), profile.clone(), setup, profile.laws);
+        if let Some(violation) = trial.judge(scenario.events()) {
+            return Err(Box::new(trial.failure(scenario.events(), violation)));
+        }
+    }
+    Ok(())
 }
 
 // === impl Failure ===

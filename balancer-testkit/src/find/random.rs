@@ -65,6 +65,16 @@ pub(crate) fn guided(
     let mut events = Vec::with_capacity(length);
     let mut scratch = Vec::new();
     let length = 1 + (random() % length.max(1) as u64) as usize;
+    // Half of them begin with everything up.
+    let start = [0, 0, 1, 3][(random() % 4) as usize];
+    if start > 0 {
+        for event in &super::explore::starts()[start] {
+            if world.apply(event).is_ok() {
+                events.push(event.clone());
+            }
+        }
+    }
+    let length = length + events.len();
     while events.len() < length && !verdict.is_broken() && world.panic_message().is_none() {
         let start = events.is_empty();
         let event = letters.choose(&world, &trial.profile, start, &mut random, &mut scratch);

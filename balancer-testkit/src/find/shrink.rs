@@ -40,7 +40,8 @@ pub(super) fn shrink(trial: &Trial, events: &[Event], law: Law) -> Vec<Event> {
             }
             size /= 2;
         }
-        for at in 0..best.len() {
+        let mut at = 0;
+        while at < best.len() {
             for simpler in simpler(&best[at]) {
                 let mut tried = best.clone();
                 tried[at] = simpler;
@@ -51,9 +52,7 @@ pub(super) fn shrink(trial: &Trial, events: &[Event], law: Law) -> Vec<Event> {
                     break;
                 }
             }
-            if at >= best.len() {
-                break;
-            }
+            at += 1;
         }
         if best == before {
             return best;

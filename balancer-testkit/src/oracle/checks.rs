@@ -387,7 +387,7 @@ impl Oracle {
                 format!("{publishes} publications after {callbacks} callbacks")
             });
         }
-        let bound = 16 + 4 * backends.len();
+        let bound = 2 + 2 * backends.len();
         if now.timers > bound || now.calls > bound {
             let (timers, calls, count) = (now.timers, now.calls, backends.len());
             self.broke(Law::NoPileUp, || {
@@ -417,6 +417,7 @@ impl Oracle {
             return;
         };
         if now.quiet {
+            self.check_all_tried(state);
             self.check_state(now, backends, state);
         }
         // Asking a lazy policy's idle picker is what makes it connect.
@@ -437,9 +438,29 @@ impl Oracle {
     fn may_still_fail(&self, now: &Now) -> bool {
         let failed_before = self.published_before == Some(State::TransientFailure);
         if self.profile.sticks_to_one() {
-            self.failed_as_a_whole && self.list.is_some() && failed_before
+            // In a run of many callbacks it may have failed without a word.
+            let failed_within = self.run.failed && self.run.callbacks > 1;
+            self.list.is_some() && (failed_within || (self.failed_as_a_whole && failed_before))
         } else {
             failed_before && now.hopeful_known == 0
+        }
+    }
+
+    /// A policy that sticks to one tries every address before it gives up.
+    fn check_all_tried(&mut self, state: State) {
+        let gives_up = state == State::TransientFailure
+            && self.published_before != Some(State::TransientFailure)
+            && self.run.failed
+            && self.run.callbacks == 1;
+        if !gives_up || self.refused || !self.profile.sticks_to_one() {
+            return;
+        }
+        let mut listed = self.wanted.iter().flat_map(|(set, _)| set.addresses());
+        let untried = listed.find(|address| !self.failed_addresses.contains(address));
+        if let Some(address) = untried.cloned() {
+            self.broke(Law::FailOnlyWhenDead, || {
+                format!("{address} was not tried, and TRANSIENT_FAILURE was published")
+            });
         }
     }
 
@@ -516,18 +537,20 @@ impl Oracle {
             });
         }
         if cycle && !self.may_hold_back() {
-            for backend in backends.iter().filter(|b| b.is_ready()) {
-                let times = picked.iter().filter(|id| **id == backend.id).count();
-                let name = || world.shared.name_of(backend.id);
-                if times == 0 {
-                    self.broke(Law::ReadyIsPicked, || {
-                        format!("{} is READY and not one of {count} picks got it", name())
-                    });
-                } else if times != 2 {
-                    self.broke(Law::ExactCycles, || {
-                        format!("{} was picked {times} times in two cycles", name())
-                    });
-                }
+            let times = |backend: &Backend| picked.iter().filter(|id| **id == backend.id).count();
+            let mut ready = backends.iter().filter(|b| b.is_ready());
+            let missed = ready.clone().find(|b| times(b) == 0);
+            if let Some(backend) = missed {
+                let name = world.shared.name_of(backend.id);
+                self.broke(Law::ReadyIsPicked, || {
+                    format!("{name} is READY and not one of {count} picks got it")
+                });
+            }
+            if let Some(backend) = ready.find(|b| times(b) != 2) {
+                let (name, times) = (world.shared.name_of(backend.id), times(backend));
+                self.broke(Law::ExactCycles, || {
+                    format!("{name} was picked {times} times in two cycles")
+                });
             }
         }
     }
@@ -630,19 +653,27 @@ impl Oracle {
             return;
         };
         // Only where a connection's failure is the reason.
-        if backends.is_empty() || now.failing == 0 || self.errors.is_empty() || self.refused {
+        let Some(newest) = self.newest_error.clone() else {
+            return;
+        };
+        if backends.is_empty() || now.failing == 0 || self.refused {
             return;
         }
         let shows = |error: &Arc<str>| text.contains(&**error);
-        let fine = match self.profile.spread {
-            Spread::Sticks => self.errors.last().is_some_and(shows),
-            _ => self.errors.iter().chain(&self.resolver_error).any(shows),
+        // One of many may be shown, as long as it is the newest of its own SubConn.
+        let of_sub = |backend: &Backend| {
+            let known = self.subs.get(backend.id.index());
+            let error = known.and_then(|known| known.error.as_ref());
+            backend.failed && error.is_some_and(shows)
         };
+        let fine = shows(&newest)
+            || (self.profile.spread != Spread::Sticks
+                && (self.resolver_error.as_ref().is_some_and(shows)
+                    || backends.iter().any(of_sub)));
         if !fine {
             let text = text.to_owned();
-            let last = self.errors.last().cloned().unwrap_or_default();
             self.broke(Law::FailureShowsError, || {
-                format!("the last error was `{last}`, and a pick fails with `{text}`")
+                format!("the last error was `{newest}`, and a pick fails with `{text}`")
             });
         }
     }

@@ -62,7 +62,9 @@ impl Oracle {
             } => {
                 self.told_state(*sub, *state, *cause, inner);
                 if let Some(error) = error {
-                    self.remember(error.message());
+                    let text: Arc<str> = error.message().into();
+                    self.known(*sub).error = Some(text.clone());
+                    self.newest_error = Some(text);
                 }
             }
             Told::Stranger(_) => self.run.strangers += 1,
@@ -92,6 +94,7 @@ impl Oracle {
                     same: same && !self.incomplete,
                 });
                 self.refused = false;
+                self.incomplete = false;
             }
         }
     }
@@ -107,14 +110,8 @@ impl Oracle {
             self.failed_as_a_whole = false;
         } else if self.run.rejected == Some(false) {
             self.list = Some(endpoints.clone());
-            self.incomplete = self.refused;
             self.wanted = wanted(endpoints);
         }
-    }
-
-    fn remember(&mut self, text: &str) {
-        self.errors.retain(|known| **known != *text);
-        self.errors.push(text.into());
     }
 
     pub(super) fn known(&mut self, sub: SubId) -> &mut Known {
@@ -150,9 +147,8 @@ impl Oracle {
             && !own_doing
             && !known.removed
             && !lookaside;
-        if state == State::Shutdown {
-            self.run.gone = true;
-        }
+        self.run.gone |= state == State::Shutdown;
+        self.run.failed |= state == State::TransientFailure;
         if due && !self.closed {
             self.run.resolve_due = Some((id, state));
         }
@@ -161,6 +157,13 @@ impl Oracle {
         }
         if state == State::Ready {
             self.failed_as_a_whole = false;
+            self.failed_addresses.clear();
+        }
+        if state == State::TransientFailure && self.profile.sticks_to_one() {
+            let addresses = inner.subs[id.index()].addresses.iter();
+            let new = addresses.filter(|address| !self.failed_addresses.contains(address));
+            let new: Vec<_> = new.cloned().collect();
+            self.failed_addresses.extend(new);
         }
     }
 
@@ -182,9 +185,10 @@ impl Oracle {
                 };
             }
             Ask::NewSubConnRefused(_, error) => {
-                self.remember(&error.to_string());
+                self.newest_error = Some(error.to_string().into());
                 self.run.refused = true;
                 self.refused = true;
+                self.incomplete = true;
             }
             Ask::Remove(id) => {
                 self.run.removed += 1;
@@ -218,7 +222,7 @@ impl Oracle {
                 self.published = Some(*state);
                 if *state == State::TransientFailure {
                     let failed = self.subs.iter().any(|known| known.failed && !known.removed);
-                    self.failed_as_a_whole |= failed;
+                    self.failed_as_a_whole |= failed || self.refused || self.run.failed;
                 }
             }
             Ask::ResolveNow => self.run.resolve_asked = true,

@@ -46,11 +46,13 @@ pub(crate) struct Oracle {
     run: Run,
     published: Option<State>,
     published_before: Option<State>,
-    /// Texts of the connection errors that the policy was told, latest last.
-    errors: Vec<Arc<str>>,
+    /// The newest connection error, or refusal, that the policy was told.
+    newest_error: Option<Arc<str>>,
     resolver_error: Option<Arc<str>>,
     /// A policy that sticks to one has reported failure since something was READY.
     failed_as_a_whole: bool,
+    /// What failed since something was READY.
+    failed_addresses: Vec<Address>,
     /// Pickers that were published, with what was READY then.
     old: Vec<(Arc<dyn Picker>, Vec<SubId>)>,
     /// Kept to save allocations.
@@ -60,6 +62,8 @@ pub(crate) struct Oracle {
 /// What the policy knows of one SubConn.
 #[derive(Clone, Default)]
 struct Known {
+    /// Why it last failed.
+    error: Option<Arc<str>>,
     told: Option<State>,
     /// Sticky failure: since the last TRANSIENT_FAILURE it was not READY.
     failed: bool,
@@ -117,6 +121,8 @@ struct Run {
     resolve_due: Option<(SubId, State)>,
     refused: bool,
     gone: bool,
+    /// Somebody was told TRANSIENT_FAILURE.
+    failed: bool,
 }
 
 enum Resolved {
@@ -171,9 +177,10 @@ impl Oracle {
             run: Run::default(),
             published: None,
             published_before: None,
-            errors: Vec::new(),
+            newest_error: None,
             resolver_error: None,
             failed_as_a_whole: false,
+            failed_addresses: Vec::new(),
             old: Vec::new(),
             backends: Vec::new(),
         };
@@ -225,6 +232,7 @@ impl Watcher for Oracle {
         run.resolve_due = None;
         run.refused = false;
         run.gone = false;
+        run.failed = false;
         self.published_before = self.published;
     }
 }

@@ -1,0 +1,312 @@
+//! The table of mutants: each with the law that must catch it, and what became of it.
+
+use std::{fmt, sync::Arc};
+
+use balancer_api::{Builder, Reconnect};
+use balancer_testkit::{
+    Conformance, Failure, Knobs, Law, LawSet, List, Outcome, Profile, Setup, World,
+};
+
+use crate::{
+    happy_first::{self, HappyFirst},
+    least_busy::{self, least_busy},
+    pick_first::{self, PickFirst},
+    prober::{self, prober},
+    round_robin::{self, RoundRobin},
+};
+
+/// One wrong policy.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "a builder has none")]
+pub struct Mutant {
+    /// A word for it.
+    pub name: String,
+    /// The wrong policy.
+    pub builder: Arc<dyn Builder>,
+    /// What it claims.
+    pub profile: Profile,
+    /// Whether its bug shows only in another process, to the test of two processes.
+    pub two_processes: bool,
+}
+
+/// What became of a mutant.
+#[derive(Debug)]
+pub struct Verdict {
+    /// Whether it looks right at first sight.
+    pub smoke: Result<(), String>,
+    /// How it was caught.
+    pub caught: Option<Failure>,
+}
+
+/// All of them.
+pub fn mutants() -> Vec<Mutant> {
+    use round_robin::Bug as R;
+    let mut all = Vec::new();
+    let mut add = |name: String, builder: Arc<dyn Builder>, profile: Profile| {
+        all.push(Mutant {
+            two_processes: name.ends_with("ChanceOfItsOwn"),
+            name,
+            builder,
+            profile,
+        });
+    };
+    for bug in [
+        R::KeepsRemovedInPicker,
+        R::ForgetsIdle,
+        R::ConnectsOnlyFirstList,
+        R::ConnectsTwice,
+        R::FailureOutranksConnecting,
+        R::NotSticky,
+        R::OnePerDuplicate,
+        R::SkipsAtWrap,
+        R::StartsAtZero,
+        R::PanicsOnEmptyList,
+        R::ErrorRemovesAll,
+        R::FailsWhileConnecting,
+        R::QueuesWhenDead,
+        R::PublishesOnStateChangeOnly,
+        R::RemovesTwice,
+        R::ActsAfterClose,
+        R::PublishesInClose,
+        R::PickerDiesWithPolicy,
+        R::NeverRemoves,
+        R::RecreatesOnUpdate,
+        R::NoResolveOnLoss,
+        R::NoResolveOnFailure,
+        R::AcceptsEmptyList,
+        R::EmptyListHangs,
+        R::FirstErrorIgnored,
+        R::ErrorNotShown,
+        R::FailsWithoutText,
+        R::PublishesThrice,
+        R::PublishesShutdown,
+        R::WakesForEver,
+        R::LeaksItself,
+        R::CountsStrangers,
+        R::PickerChangesLater,
+        R::DeafAfterEmptyList,
+        R::ReconnectsOnSameList,
+        R::RemovesWrongOne,
+        R::ConnectingNeverForgotten,
+        R::ErrorAfterGoodListFails,
+        R::RejectsGoodList,
+        R::ChanceOfItsOwn,
+        R::DropsSome,
+        R::TimersPileUp,
+        R::PicksForeign,
+        R::PickOverflows,
+        R::FailureForEver,
+        R::IdleAfterFailureForgotten,
+        R::RefusedIsRemembered,
+        R::StateWithoutPicker,
+        R::OrderIsIdentity,
+        R::NewsIsIdentity,
+        R::AttributesAreNoIdentity,
+        R::RacyCounter,
+        R::PanicsOnStranger,
+        R::OldErrorForEver,
+        R::ShutdownIsALoss,
+        R::NoAnswerToIdleBatch,
+        R::PanicsOnSecondEmptyList,
+        R::StaleAfterReturn,
+    ] {
+        add(
+            format!("round_robin/{bug:?}"),
+            Arc::new(RoundRobin(bug)),
+            Profile::exact(),
+        );
+    }
+    // Wrong in one reconnect mode only.
+    for bug in [R::LossByConnectingMissed, R::PicksConnecting] {
+        add(
+            format!("round_robin/{bug:?}"),
+            Arc::new(RoundRobin(bug)),
+            Profile::exact().either_mode(),
+        );
+    }
+    use least_busy::Bug as L;
+    for bug in [
+        L::NotSentIsForgotten,
+        L::DroppedIsForgotten,
+        L::CountsBeforeItKnows,
+        L::ObserverPanics,
+        L::Biased,
+    ] {
+        let profile = match bug {
+            L::Biased => Profile::even(),
+            _ => Profile::spreads(),
+        };
+        add(format!("least_busy/{bug:?}"), least_busy(bug), profile);
+    }
+    use pick_first::Bug as P;
+    for bug in [
+        P::KeepsOldAddress,
+        P::ReconnectsByItself,
+        P::ConnectsOnEveryPick,
+        P::StaysFailedAfterEmptyList,
+        P::SilentOnEmptyList,
+        P::PanicsOnEmptyList,
+        P::UnknownForgetsCurrent,
+        P::IdlePickerFiresOnce,
+        P::ErrorShutsDown,
+        P::IdleAfterFailureStays,
+        P::StuckWhenLostWhileConnecting,
+        P::ShowsFirstErrorOnly,
+        P::UpdateInIdleForgetsPicker,
+        P::ReadyWithoutTelling,
+        P::MovesOnUpdate,
+    ] {
+        add(
+            format!("pick_first/{bug:?}"),
+            Arc::new(PickFirst(bug)),
+            Profile::sticks().lazy(),
+        );
+    }
+    use happy_first::Bug as H;
+    for bug in [
+        H::FailsAfterFirstAddress,
+        H::StopsAfterFirstPass,
+        H::ForgetsLastAddress,
+    ] {
+        add(
+            format!("happy_first/{bug:?}"),
+            Arc::new(HappyFirst(bug)),
+            Profile::sticks().lazy(),
+        );
+    }
+    use prober::Bug as C;
+    for bug in [C::NeverCancelsCalls, C::TimerForEachEvent] {
+        add(format!("prober/{bug:?}"), prober(bug), Profile::spreads());
+    }
+    all
+}
+
+/// The settings of the table: those of a default run, whatever the environment says.
+pub fn knobs() -> Knobs {
+    let mut knobs = Knobs::from_env();
+    knobs.script = None;
+    knobs
+}
+
+impl Mutant {
+    /// Whether it looks right: three backends come up, one flaps, 300 picks are OK, all are used.
+    pub fn smoke(&self) -> Result<(), String> {
+        let mut setup = Setup::new().seed(1);
+        if self.profile_is_either() {
+            setup = setup.reconnect(Reconnect::WhenAsked);
+        }
+        let mut world = World::new(self.builder.clone(), setup);
+        let mut run = |script: &str| world.run(script).map_err(|error| error.to_string());
+        let sticks = self.name.contains("_first/");
+        if sticks {
+            run("update a b c")?;
+            let first = if self.name.starts_with("happy") {
+                "a"
+            } else {
+                "a+b+c"
+            };
+            run(&format!(
+                "connecting {first}; ready {first}; lost {first}; pick"
+            ))?;
+            run("connecting a; ready a")?;
+        } else {
+            run("update a b c; hold")?;
+            for name in ["a", "b", "c"] {
+                run(&format!("connecting {name}; ready {name}"))?;
+            }
+            run("settle")?;
+            for name in ["a", "b", "c"] {
+                // A policy that probes gets an answer.
+                let _ = run(&format!("message {name} 00; end {name} OK"));
+            }
+        }
+        let options = balancer_api_pick_options();
+        let mut used: Vec<String> = Vec::new();
+        let mut open = Vec::new();
+        for n in 0..300 {
+            if n == 150 && !sticks {
+                // One flaps; a policy that leaves it at that still has two.
+                for line in [
+                    "lost b",
+                    "connecting b",
+                    "ready b",
+                    "message b 00",
+                    "end b OK",
+                ] {
+                    let _ = world.run(line);
+                }
+            }
+            let rpc = world.start_rpc(&options);
+            match rpc.outcome() {
+                Outcome::SubConn { name, .. } => {
+                    if !used.contains(&name.to_string()) {
+                        used.push(name.to_string());
+                    }
+                }
+                other => return Err(format!("pick {n}: {other}")),
+            }
+            open.push(rpc);
+            if open.len() == 6 {
+                open.drain(..).for_each(balancer_testkit::Rpc::ok);
+            }
+        }
+        let wanted = if sticks { 1 } else { 3 };
+        match used.len() {
+            count if count == wanted => Ok(()),
+            count => Err(format!("{count} backends used: {used:?}")),
+        }
+    }
+
+    fn profile_is_either(&self) -> bool {
+        format!("{:?}", self.profile).contains("either_mode: true")
+    }
+
+    /// What the default run makes of it, held to `laws` only.
+    pub fn judge(&self, laws: LawSet) -> Option<Failure> {
+        let profile = self.profile.clone().only(laws);
+        let suite = Conformance::with_knobs(self.builder.clone(), profile, knobs());
+        suite.first_failure()
+    }
+}
+
+fn balancer_api_pick_options() -> balancer_api::PickOptions<'static> {
+    balancer_api::PickOptions::new("/smoke.Smoke/Test")
+}
+
+/// One line of the table.
+#[allow(missing_debug_implementations, reason = "it displays")]
+pub struct Row<'a>(pub &'a Mutant, pub &'a Verdict);
+
+impl fmt::Display for Row<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(mutant, verdict) = self;
+        let smoke = match &verdict.smoke {
+            Ok(()) => "ok",
+            Err(_) => "FAILS",
+        };
+        write!(f, "| {:<44} | {smoke:<5} | ", mutant.name)?;
+        match &verdict.caught {
+            None => write!(f, "{:<24} | {:>5} | {:>5} |", "SURVIVED", "", ""),
+            Some(failure) => write!(
+                f,
+                "{:<24} | {:>5} | {:>5} |",
+                failure.violation.law.name(),
+                failure.found_with,
+                failure.script.events().len()
+            ),
+        }
+    }
+}
+
+/// For every law the mutants that it alone catches.
+pub fn alone(law: Law) -> Vec<String> {
+    let caught = mutants()
+        .into_iter()
+        .filter(|mutant| mutant.judge(LawSet::of(&[law])).is_some());
+    caught.map(|mutant| mutant.name).collect()
+}
+
+/// A list that a story may want.
+pub fn three() -> List {
+    List::parse("a b c")
+}
