@@ -25,7 +25,7 @@ pub(crate) enum Verb {
     /// why. Needs nothing but this program and takes some ten seconds.
     ///
     /// Exit code: 0 if every RPC that could be saved was, 1 if not.
-    #[command(after_help = DEMO_EXAMPLES)]
+    #[command(after_help = DEMO_EXAMPLES, verbatim_doc_comment)]
     Demo(DemoArgs),
     /// Send RPCs to a gRPC server, or to many, and say how it went
     ///
@@ -34,12 +34,12 @@ pub(crate) enum Verb {
     ///
     /// Exit code: 0 if all RPCs were OK, 1 if some failed, 2 for bad usage, target or config, 130
     /// after Ctrl-C (what was done until then is reported).
-    #[command(after_help = CALL_EXAMPLES)]
+    #[command(after_help = CALL_EXAMPLES, verbatim_doc_comment)]
     Call(Box<CallArgs>),
     /// Say which policy a service config chooses, and why
     ///
     /// Exit code: 0 if the config is valid, 1 if it is not, 2 if it cannot be read.
-    #[command(after_help = CHECK_EXAMPLES)]
+    #[command(after_help = CHECK_EXAMPLES, verbatim_doc_comment)]
     CheckConfig(CheckConfigArgs),
     /// List the load-balancing policies that a service config can name
     Policies(PoliciesArgs),
@@ -47,8 +47,8 @@ pub(crate) enum Verb {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
-    /// How many backends to start
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(2..=16))]
+    /// How many backends to start; the story needs two at least
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
     pub(crate) backends: u16,
     /// Only start the backends, say where they are, and serve until Ctrl-C
     #[arg(long, conflicts_with = "json")]
@@ -140,6 +140,11 @@ pub(crate) struct CallArgs {
     /// Send at most so many RPCs per second; as fast as they return by default
     #[arg(long, value_name = "R", value_parser = rate, help_heading = "Load")]
     pub(crate) rps: Option<f64>,
+
+    /// Hold the first RPCs until every backend was tried once, at most so long after the first
+    /// connection: without it, whoever connects first gets them all. 0s for none
+    #[arg(long, value_name = "D", default_value = "200ms", value_parser = duration::parse_or_zero, help_heading = "Load")]
+    pub(crate) warm_up: Duration,
 
     /// Print one JSON object instead of a summary
     #[arg(long)]

@@ -5,9 +5,16 @@ use std::time::Duration;
 /// Nobody waits longer, and sums of such durations stay within the clock.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Parses a number, decimals allowed, with its unit: `ms`, `s` or `m`. Zero is refused: no flag has
-/// a use for it.
+/// Parses a duration longer than nothing.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    match parse_or_zero(text)? {
+        Duration::ZERO => Err("must be longer than nothing".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// Parses a number, decimals allowed, with its unit: `ms`, `s` or `m`.
+pub(crate) fn parse_or_zero(text: &str) -> Result<Duration, String> {
     const RULE: &str = "must be a number with a unit: 200ms, 5s or 1m";
     let unit_at = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -26,7 +33,6 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         _ => return Err(RULE.to_owned()),
     };
     match Duration::try_from_secs_f64(number * seconds_per_unit) {
-        Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
         Ok(duration) if duration <= LONGEST => Ok(duration),
         _ => Err("must be at most a year".to_owned()),
     }

@@ -47,6 +47,9 @@ pub(crate) fn open(args: &CallArgs, tally: &Arc<Tally>) -> Result<Opened, Unusab
     if let Some(name) = &args.server_name {
         builder = builder.authority(name);
     }
+    if !args.warm_up.is_zero() {
+        builder = builder.warm_up(args.warm_up);
+    }
     let channel = builder.build().map_err(|error| match error {
         BuildError::Authority(name) => {
             Unusable::new(format!("--server-name {name:?} is not a host name"))

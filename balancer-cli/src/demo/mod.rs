@@ -4,6 +4,8 @@ mod load;
 mod screen;
 mod serve;
 mod story;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::{sync::Arc, time::Duration};
@@ -43,9 +45,14 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Outcome, Unusable> {
 }
 
 async fn demo(args: &DemoArgs) -> Result<Outcome, Unusable> {
+    if args.backends < 2 && !args.serve {
+        let why = "--backends 1: when the only one dies, there is nobody to carry the load";
+        return Err(Unusable::new(why));
+    }
+    let work = if args.serve { Duration::ZERO } else { WORK };
     let mut backends = Vec::new();
     for _ in 0..args.backends {
-        let backend = Backend::start_with(WORK).await;
+        let backend = Backend::start_with(work).await;
         let backend =
             backend.map_err(|error| Unusable::new(format!("a backend cannot start: {error}")))?;
         backends.push(backend);

@@ -22,6 +22,12 @@ const DOWN: Duration = Duration::from_secs(3);
 const AFTER: Duration = Duration::from_millis(2500);
 /// The back-off is at most 1.2 s; on a machine that has other things to do, everything takes longer.
 const LONGEST_RETURN: Duration = Duration::from_secs(4);
+/// What an onlooker has patience for.
+const LONGEST_STORY: Duration = Duration::from_secs(12);
+const _: () = assert!(
+    BEFORE.as_millis() + DOWN.as_millis() + LONGEST_RETURN.as_millis() + AFTER.as_millis()
+        <= LONGEST_STORY.as_millis()
+);
 const FRAME: Duration = Duration::from_millis(50);
 
 /// The stage: what the plot moves and the screen shows.

@@ -132,8 +132,8 @@ impl Verdict {
         self.write_losses(&mut text);
         let _ = writeln!(
             text,
-            "\nTry next\n  balancer demo --serve         backends of your own to call, stop and restart\n  \
-             balancer call --help          load on your own servers, balanced like this"
+            "\nTry next\n  balancer demo --serve         backends to send load to, from another terminal\n  \
+             balancer call --help          load on servers of your own, balanced like this"
         );
         text
     }
@@ -147,8 +147,8 @@ impl Verdict {
         if self.lost_unavoidably > 0 {
             let _ = writeln!(
                 text,
-                "  {} had been sent to {} when it died. It may have done the work or not, so no \
-                 client may\n  send them again on its own: they fail, and the application decides.",
+                "  {} had been sent to {} when it died. It may have done the work or not, so no\n  \
+                 client may send such an RPC again on its own: it fails, and the application decides.",
                 counted(self.lost_unavoidably, "RPC", "RPCs"),
                 self.killed,
             );
@@ -156,8 +156,8 @@ impl Verdict {
         if self.lost_avoidably == 0 {
             text.push_str("  Every other RPC was saved: 0 lost that could have been saved.\n");
         } else {
-            let lost = counted(self.lost_avoidably, "RPC", "RPCs");
-            let _ = writeln!(text, "  {lost} WERE LOST that could have been saved:");
+            let lost = counted(self.lost_avoidably, "RPC WAS", "RPCs WERE");
+            let _ = writeln!(text, "  {lost} LOST that could have been saved:");
         }
         const MOST: usize = 5;
         let shown_first = self.errors.iter().filter(|lost| {

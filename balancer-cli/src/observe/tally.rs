@@ -78,7 +78,8 @@ impl Tally {
         *lock(&lock(&self.sites).get(address)?.left)
     }
 
-    pub(super) fn site(&self, address: &str) -> Arc<Site> {
+    /// What is counted of an address.
+    pub(crate) fn site(&self, address: &str) -> Arc<Site> {
         let mut sites = lock(&self.sites);
         if let Some(site) = sites.get(address) {
             return site.clone();
@@ -102,7 +103,8 @@ impl Tally {
 // === impl Site ===
 
 impl Site {
-    pub(super) fn left(&self) {
+    /// Its connection is gone.
+    pub(crate) fn left(&self) {
         *lock(&self.left) = Some(Instant::now());
     }
 }
