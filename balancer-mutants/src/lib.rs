@@ -8,3 +8,4 @@ pub mod prober;
 pub mod round_robin;
 pub mod table;
 pub mod unusual;
+pub mod unusual_more;

@@ -8,6 +8,7 @@ use balancer_mutants::{
     prober::{self, prober},
     round_robin::{self, RoundRobin},
     unusual::{self, Batching, NeverReuses, PageRoundRobin},
+    unusual_more::{self, Failover, LazyRoundRobin, Split},
 };
 use balancer_testkit::{Profile, conformance};
 
@@ -30,3 +31,11 @@ conformance!(weighted: unusual::weighted(), Profile::spreads());
 conformance!(batching: Batching, Profile::exact().either_mode());
 conformance!(never_reuses: NeverReuses, Profile::exact().either_mode());
 conformance!(as_the_page_has_it: PageRoundRobin, Profile::exact().either_mode());
+
+conformance!(two_choices: unusual_more::two_choices(), Profile::spreads());
+conformance!(by_method: unusual_more::by_method(), Profile::spreads());
+conformance!(by_session: unusual_more::by_session(), Profile::spreads());
+conformance!(first_ready: unusual_more::first_ready(), Profile::sticks());
+conformance!(lazy_round_robin: LazyRoundRobin, Profile::spreads().lazy().not_sticky());
+conformance!(split: Split, Profile::spreads());
+conformance!(failover: Failover, Profile::spreads().selective());

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use balancer_api::{Picker, Source};
+use balancer_api::{ConnectivityState as State, PickOptions, Picker, Source};
+use http::{HeaderMap, HeaderValue};
 
 use crate::{
     Event, Move, SubId, World,
@@ -19,16 +20,25 @@ pub(crate) fn all_ready(trial: &Trial, count: usize) -> Result<World, String> {
     let list = crate::List::named(&names);
     let refused = |refused: crate::Refused| refused.to_string();
     world.apply(&Event::Update(list)).map_err(refused)?;
-    for _ in 0..8 {
+    let mut nudged = false;
+    for _ in 0..16 {
         let steps: Vec<Event> = {
             let steps = world.legal_steps().into_iter();
             let good = steps.filter(|(_, step)| matches!(step, Move::Connecting | Move::Ready));
             good.map(|(name, step)| Event::Step(step, name, None))
                 .collect()
         };
-        // A policy may want answers before it uses a backend.
-        if steps.is_empty() && !answer_calls(&mut world) {
-            break;
+        if !steps.is_empty() {
+            nudged = false;
+        } else if !answer_calls(&mut world) {
+            // A policy may want answers before it uses a backend, or an RPC before it connects.
+            if std::mem::replace(&mut nudged, true) {
+                break;
+            }
+            world.pick();
+            if world.state() == Some(State::Idle) {
+                let _ = world.apply(&Event::ExitIdle);
+            }
         }
         for step in steps {
             // A policy that sticks to one may have removed this SubConn meanwhile.
@@ -73,6 +83,14 @@ pub(crate) fn counts(world: &World, picks: usize) -> Result<Vec<usize>, String> 
         }
     }
     Ok(counts)
+}
+
+/// RPCs that differ in what a policy may look at: the method, and a header `session`.
+pub(crate) fn varied<R>(n: usize, pick: impl FnOnce(&PickOptions<'_>) -> R) -> R {
+    let method = format!("/kit.Varied/Call{n}");
+    let mut headers = HeaderMap::new();
+    headers.insert("session", HeaderValue::from(n));
+    pick(&PickOptions::new(&method).with_headers(&headers))
 }
 
 /// A number from the world's own source.

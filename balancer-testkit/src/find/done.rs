@@ -1,11 +1,9 @@
 //! Books that drift: RPCs that end in every possible way, and then a count of who is picked.
 
-use balancer_api::PickOptions;
-
 use super::{Trial, answer_calls};
 use crate::{
     End, Event, Law, Move, Outcome, Violation,
-    bench::{all_ready, backend, number},
+    bench::{all_ready, backend, number, varied},
 };
 
 /// How many RPCs end in the same way at one backend.
@@ -36,7 +34,6 @@ pub(crate) fn done_keeps_books(trial: &Trial, seed: u64) -> Result<usize, Violat
 fn one_backend(trial: &Trial, seed: u64, end: End) -> Result<usize, String> {
     let count = if trial.profile.sticks_to_one() { 1 } else { 3 };
     let mut world = all_ready(&trial.seeded(seed), count)?;
-    let options = PickOptions::new("/kit.Done/Call");
     let mut picks = 0;
     let victim = backend(0);
     for time in 0..TIMES {
@@ -44,7 +41,7 @@ fn one_backend(trial: &Trial, seed: u64, end: End) -> Result<usize, String> {
         let mut others = Vec::new();
         // Others go on meanwhile, so that a policy that looks for the least busy comes to it.
         loop {
-            let rpc = world.pick_from(picker.as_deref(), &options);
+            let rpc = varied(picks, |options| world.pick_from(picker.as_deref(), options));
             picks += 1;
             if *rpc.outcome() == victim {
                 if rpc.end(end) > 0 {
@@ -123,11 +120,10 @@ fn used_alike(
     count: usize,
     after: &str,
 ) -> Result<usize, String> {
-    let options = PickOptions::new("/kit.Done/Call");
     let picker = world.picker();
     let total = 12 * count;
     let rpcs: Vec<_> = (0..total)
-        .map(|_| world.pick_from(picker.as_deref(), &options))
+        .map(|n| varied(n, |options| world.pick_from(picker.as_deref(), options)))
         .collect();
     let mut got = vec![0; count];
     for rpc in &rpcs {

@@ -3,7 +3,7 @@
 use super::Trial;
 use crate::{
     Event, Law, Move, Violation,
-    bench::{all_ready, backend, counts, number, random},
+    bench::{all_ready, backend, counts, number, random, varied},
     profile::Spread,
 };
 
@@ -143,13 +143,12 @@ fn even(trial: &Trial, seed: u64) -> Result<usize, String> {
 fn everyone(trial: &Trial, seed: u64) -> Result<usize, String> {
     let count = 5;
     let world = all_ready(&trial.seeded(seed), count)?;
-    let options = balancer_api::PickOptions::new("/kit.Fairness/Call");
     let picker = world.picker();
     let mut got = vec![0usize; count];
     let mut open = Vec::new();
     let total = 200 * count;
-    for _ in 0..total {
-        let rpc = world.pick_from(picker.as_deref(), &options);
+    for n in 0..total {
+        let rpc = varied(n, |options| world.pick_from(picker.as_deref(), options));
         let backend = rpc.sub().and_then(|sub| number(&world.shared, sub));
         if let Some(times) = backend.and_then(|backend| got.get_mut(backend)) {
             *times += 1;

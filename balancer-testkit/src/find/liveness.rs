@@ -6,6 +6,7 @@ use balancer_api::{ConnectivityState as State, Reconnect};
 
 use crate::{
     Event, List, Move, Profile, SubId, World,
+    bench::varied,
     oracle::{Probe, probe},
     profile::Spread,
 };
@@ -159,12 +160,11 @@ fn picks_all(world: &mut World, profile: &Profile) -> Result<(), String> {
             count => Err(format!("{count} SubConns live for a list of three")),
         };
     }
-    let options = balancer_api::PickOptions::new("/kit.Scripted/Call");
     let picker = world.picker();
     let mut missing = names;
     let mut open = Vec::new();
-    for _ in 0..192 {
-        let rpc = world.pick_from(picker.as_deref(), &options);
+    for n in 0..192 {
+        let rpc = varied(n, |options| world.pick_from(picker.as_deref(), options));
         missing.retain(|name| rpc.outcome().name() != Some(name));
         open.push(rpc);
         if missing.is_empty() {

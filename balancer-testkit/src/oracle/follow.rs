@@ -157,7 +157,9 @@ impl Oracle {
         }
         if state == State::Ready {
             self.failed_as_a_whole = false;
-            self.failed_addresses.clear();
+            let addresses = &inner.subs[id.index()].addresses;
+            self.failed_addresses
+                .retain(|failed| !addresses.contains(failed));
         }
         if state == State::TransientFailure && self.profile.sticks_to_one() {
             let addresses = inner.subs[id.index()].addresses.iter();
@@ -200,7 +202,10 @@ impl Oracle {
                     self.broke(Law::RemovedOnce, || format!("{name} was removed twice"));
                 } else if ready && self.callback == Callback::Resolved {
                     let addresses = inner.subs[id.index()].addresses.clone();
-                    self.run.removed_ready.push((*id, addresses));
+                    // The list is still the old one here.
+                    let set = Endpoint::new(addresses.iter().cloned());
+                    let was_endpoint = self.wanted.iter().any(|(want, _)| *want == set);
+                    self.run.removed_ready.push((*id, addresses, was_endpoint));
                 }
             }
             Ask::RemoveStranger => self.broke(Law::RemovedOnce, || {

@@ -51,7 +51,7 @@ pub(crate) struct Oracle {
     resolver_error: Option<Arc<str>>,
     /// A policy that sticks to one has reported failure since something was READY.
     failed_as_a_whole: bool,
-    /// What failed since something was READY.
+    /// What failed and was not READY since; kept for policies that stick to one.
     failed_addresses: Vec<Address>,
     /// Pickers that were published, with what was READY then.
     old: Vec<(Arc<dyn Picker>, Vec<SubId>)>,
@@ -114,7 +114,8 @@ struct Run {
     connects: Vec<SubId>,
     created: usize,
     removed: usize,
-    removed_ready: Vec<(SubId, Arc<[Address]>)>,
+    /// READY ones that were removed by a list, with whether each was for one endpoint of the old.
+    removed_ready: Vec<(SubId, Arc<[Address]>, bool)>,
     readdressed: usize,
     resolve_asked: bool,
     /// Somebody was lost or failed.
