@@ -4,6 +4,8 @@
 //! and notes what a channel does not tell: how many attempts went to which address.
 
 mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -64,7 +66,11 @@ struct Connected {
 
 /// The shipped policies, each watched by `tally`.
 pub(crate) fn registry(tally: &Arc<Tally>) -> Registry {
-    let plain = shipped();
+    watched(&shipped(), tally)
+}
+
+/// The policies of `plain`, each watched by `tally`.
+fn watched(plain: &Registry, tally: &Arc<Tally>) -> Registry {
     let watched = Registry::new();
     for (_, policy) in plain.policies() {
         let observed = Observed {
