@@ -29,6 +29,9 @@ use super::{
     wire::Wire,
 };
 
+/// How many cancelled streams are remembered, for a second each.
+const CANCELLED_STREAMS: usize = 4096;
+
 /// Runs a task to its end; the channel counts them.
 pub(crate) type Spawn = Arc<dyn Fn(BoxFuture<()>) + Send + Sync>;
 
@@ -100,6 +103,9 @@ impl H2Connection {
         let mut builder = client::Builder::new();
         builder
             .enable_push(false)
+            // Answers to streams that were cancelled may be under way. `h2` remembers 50 of those,
+            // and ends a connection after 1,024 answers to streams that it has forgotten.
+            .max_concurrent_reset_streams(CANCELLED_STREAMS)
             .initial_window_size(setup.options.stream_window)
             .initial_connection_window_size(setup.options.connection_window)
             .max_frame_size(setup.options.max_frame_size)

@@ -39,6 +39,8 @@ pub(super) struct Shared {
     ready: AtomicBool,
     /// No handle opens a stream any more.
     closing: AtomicBool,
+    /// Everything ends at once.
+    aborted: AtomicBool,
     /// Whether the socket is closed.
     ended: watch::Sender<bool>,
     /// Guards how the connection ends. A leaf; nothing is called under it.
@@ -54,7 +56,6 @@ struct End {
     lost: Option<Status>,
     /// Why the open streams end, where they do.
     broken: Option<Status>,
-    aborted: bool,
 }
 
 // === impl Shared ===
@@ -72,13 +73,13 @@ impl Shared {
             reads: AtomicU64::new(0),
             ready: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            aborted: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             end: Mutex::new(End {
                 first_settings: true,
                 tell: Some(tell),
                 lost: None,
                 broken: None,
-                aborted: false,
             }),
         };
         (Arc::new(shared), lost)
@@ -149,7 +150,7 @@ impl Shared {
     }
 
     pub(super) fn is_aborted(&self) -> bool {
-        self.end().aborted
+        self.aborted.load(Acquire)
     }
 
     // --- what happens to the connection ---
@@ -217,11 +218,9 @@ impl Shared {
 
     /// As [`break_off`](Self::break_off), at once, and by us.
     pub(super) fn abort(&self, status: Status) {
-        let mut end = self.end();
-        end.aborted = true;
-        end.broken = Some(status.clone());
-        drop(end);
+        self.end().broken = Some(status.clone());
         self.no_new_streams(status, false);
+        self.aborted.store(true, Release);
         self.driver.wake();
     }
 

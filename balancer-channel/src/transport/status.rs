@@ -131,9 +131,11 @@ pub(super) fn of_trailers(trailers: Option<&HeaderMap>) -> Result<(), Status> {
 
 /// Drops `grpc-status-details-bin` when it is not base64: tonic would panic.
 pub(super) fn drop_malformed_details(headers: &mut HeaderMap) {
-    let malformed = headers
-        .get(GRPC_STATUS_DETAILS)
-        .is_some_and(|value| BASE64.decode(value.as_bytes()).is_err());
+    // The common trailers are `grpc-status` alone.
+    let malformed = headers.len() > 1
+        && headers
+            .get(GRPC_STATUS_DETAILS)
+            .is_some_and(|value| BASE64.decode(value.as_bytes()).is_err());
     if malformed {
         headers.remove(GRPC_STATUS_DETAILS);
     }

@@ -22,8 +22,8 @@ use super::{
     request::ReplayBody,
 };
 
-/// A body on its way. At most two chunks of it are out of the application's hands and not yet on
-/// the wire.
+/// A body on its way. What the peer's windows do not take stays with the application, but for the
+/// chunk at hand and what `h2` buffers of a stream (400 KiB).
 #[derive(Debug)]
 pub(super) struct Upload {
     stream: SendStream<Bytes>,

@@ -1,13 +1,18 @@
 //! The byte stream under a connection, with a watch on what passes.
 
 use std::{
+    future::Future,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
 
 use super::{
     shared::Shared,
@@ -15,13 +20,29 @@ use super::{
 };
 
 /// `io`, whose traffic and failures are reported to the connection's [`Shared`] state.
+///
+/// A write that fails is not the end: what the peer sent before it closed is still there to be read,
+/// responses and a GOAWAY among it. From then on writes are swallowed (they do not count as taken),
+/// and reads go on to their own end, for a short while at most; then the error is told.
 #[derive(Debug)]
 pub(super) struct Wire<T> {
     io: T,
     reads: ReadSniffer,
     writes: WriteSniffer,
+    broken: Option<Broken>,
     shared: Arc<Shared>,
 }
+
+/// A socket that takes nothing more.
+#[derive(Debug)]
+struct Broken {
+    error: io::Error,
+    /// When to stop reading.
+    until: Pin<Box<Sleep>>,
+}
+
+/// A socket that was closed says so to its reader at once; others may not.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 // === impl Wire ===
 
@@ -31,8 +52,16 @@ impl<T> Wire<T> {
             io,
             reads: ReadSniffer::new(),
             writes: WriteSniffer::new(),
+            broken: None,
             shared,
         }
+    }
+
+    /// The socket takes nothing more; the driver must read what is left.
+    fn write_failed(&mut self, error: io::Error, cx: &Context<'_>) {
+        let until = Box::pin(tokio::time::sleep(LAST_WORDS));
+        self.broken = Some(Broken { error, until });
+        cx.waker().wake_by_ref();
     }
 }
 
@@ -45,7 +74,18 @@ impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let room = buf.remaining();
-        if let Err(error) = ready!(Pin::new(&mut this.io).poll_read(cx, buf)) {
+        let read = match (Pin::new(&mut this.io).poll_read(cx, buf), &mut this.broken) {
+            (Poll::Ready(read), _) => read,
+            (Poll::Pending, None) => return Poll::Pending,
+            (Poll::Pending, Some(broken)) => {
+                ready!(broken.until.as_mut().poll(cx));
+                Err(std::mem::replace(
+                    &mut broken.error,
+                    io::ErrorKind::BrokenPipe.into(),
+                ))
+            }
+        };
+        if let Err(error) = read {
             this.shared.io_failed(&error);
             return Poll::Ready(Err(error));
         }
@@ -79,18 +119,18 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        match ready!(Pin::new(&mut this.io).poll_write(cx, buf)) {
-            Ok(taken) => {
-                let shared = &this.shared;
-                this.writes
-                    .wrote(&buf[..taken], |event| shared.write_event(event));
-                Poll::Ready(Ok(taken))
-            }
-            Err(error) => {
-                this.shared.io_failed(&error);
-                Poll::Ready(Err(error))
+        if this.broken.is_none() {
+            match ready!(Pin::new(&mut this.io).poll_write(cx, buf)) {
+                Ok(taken) => {
+                    let shared = &this.shared;
+                    this.writes
+                        .wrote(&buf[..taken], |event| shared.write_event(event));
+                    return Poll::Ready(Ok(taken));
+                }
+                Err(error) => this.write_failed(error, cx),
             }
         }
+        Poll::Ready(Ok(buf.len()))
     }
 
     fn poll_write_vectored(
@@ -99,25 +139,25 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        match ready!(Pin::new(&mut this.io).poll_write_vectored(cx, bufs)) {
-            Ok(taken) => {
-                let shared = &this.shared;
-                let mut rest = taken;
-                for buf in bufs {
-                    let part = &buf[..rest.min(buf.len())];
-                    this.writes.wrote(part, |event| shared.write_event(event));
-                    rest -= part.len();
-                    if rest == 0 {
-                        break;
+        if this.broken.is_none() {
+            match ready!(Pin::new(&mut this.io).poll_write_vectored(cx, bufs)) {
+                Ok(taken) => {
+                    let shared = &this.shared;
+                    let mut rest = taken;
+                    for buf in bufs {
+                        let part = &buf[..rest.min(buf.len())];
+                        this.writes.wrote(part, |event| shared.write_event(event));
+                        rest -= part.len();
+                        if rest == 0 {
+                            break;
+                        }
                     }
+                    return Poll::Ready(Ok(taken));
                 }
-                Poll::Ready(Ok(taken))
-            }
-            Err(error) => {
-                this.shared.io_failed(&error);
-                Poll::Ready(Err(error))
+                Err(error) => this.write_failed(error, cx),
             }
         }
+        Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -126,13 +166,19 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        Pin::new(&mut this.io).poll_flush(cx).map_err(|error| {
-            this.shared.io_failed(&error);
-            error
-        })
+        if this.broken.is_none()
+            && let Err(error) = ready!(Pin::new(&mut this.io).poll_flush(cx))
+        {
+            this.write_failed(error, cx);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.broken.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.io).poll_shutdown(cx)
     }
 }

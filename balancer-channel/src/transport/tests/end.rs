@@ -1,9 +1,20 @@
 //! How a connection ends, and what becomes of its streams.
 
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
 use balancer_api::{Code, Status};
 use balancer_channel_core::Connection as _;
 use balancer_testpeer::{MAX_STREAM, frame::code};
 use futures_util::{FutureExt, poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::Code as TonicCode;
 
 use super::support::{
@@ -166,6 +177,119 @@ async fn what_the_socket_never_took_was_not_sent() {
     let failure = rpc.await.expect_err("the connection is gone");
     assert_eq!(failure.kind, FailureKind::NotSent, "{}", failure.status);
     assert!(failure.request.is_some());
+}
+
+/// A pipe whose writing end can be broken while its reading end still has something to say.
+struct HalfBroken {
+    pipe: tokio::io::DuplexStream,
+    broken: Arc<AtomicBool>,
+}
+
+impl AsyncRead for HalfBroken {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().pipe).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for HalfBroken {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.broken.load(Ordering::SeqCst) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut this.pipe).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().pipe).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().pipe).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn what_the_peer_said_before_it_closed_is_heard() {
+    let (pipe, server) = tokio::io::duplex(1 << 16);
+    let broken = Arc::new(AtomicBool::new(false));
+    let io = HalfBroken {
+        pipe,
+        broken: broken.clone(),
+    };
+    let handshake = crate::transport::H2Connection::handshake(io, super::support::setup());
+    let mut peer = balancer_testpeer::Conn::over(server);
+    let (connected, settings) = tokio::join!(handshake, peer.handshake());
+    let (connected, _) = (connected.expect("ready"), settings.expect("SETTINGS"));
+    let mut answered = Box::pin(connected.connection.send(call(b"a")));
+    assert!(poll!(&mut answered).is_pending());
+    let stream = peer.next_call().await.expect("the call").stream;
+
+    // The next write fails, and the peer's last words come after that.
+    broken.store(true, Ordering::SeqCst);
+    let mut late = Box::pin(connected.connection.send(call(b"b")));
+    assert!(poll!(&mut late).is_pending());
+    tokio::task::yield_now().await;
+    peer.reply_ok(stream, b"bye").await.expect("send");
+    peer.send_goaway(stream, code::NO_ERROR, "")
+        .await
+        .expect("send");
+    drop(peer);
+
+    let failure = late.await.expect_err("it did not get through");
+    assert_eq!(failure.kind, FailureKind::NotSent);
+    let (body, _) = read(answered.await.expect("begun"), &Ends::default())
+        .await
+        .expect("whole");
+    assert_eq!(body, framed(b"bye"));
+    assert!(
+        connected
+            .lost
+            .await
+            .status
+            .message()
+            .ends_with("server sent GOAWAY NO_ERROR")
+    );
+    connected.connection.drained().await;
+}
+
+#[tokio::test]
+async fn a_socket_that_takes_nothing_is_given_up() {
+    let (pipe, server) = tokio::io::duplex(1 << 16);
+    let broken = Arc::new(AtomicBool::new(false));
+    let io = HalfBroken {
+        pipe,
+        broken: broken.clone(),
+    };
+    let handshake = crate::transport::H2Connection::handshake(io, super::support::setup());
+    let mut peer = balancer_testpeer::Conn::over(server);
+    let (connected, settings) = tokio::join!(handshake, peer.handshake());
+    let (connected, _) = (connected.expect("ready"), settings.expect("SETTINGS"));
+    broken.store(true, Ordering::SeqCst);
+    let failure = connected
+        .connection
+        .send(call(b"a"))
+        .await
+        .expect_err("nothing gets through");
+    assert_eq!(failure.kind, FailureKind::NotSent);
+    assert!(
+        connected
+            .lost
+            .await
+            .status
+            .message()
+            .ends_with("broken pipe")
+    );
+    connected.connection.drained().await;
+    drop(peer);
 }
 
 #[tokio::test]

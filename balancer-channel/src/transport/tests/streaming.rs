@@ -416,6 +416,33 @@ async fn dropping_at_any_poll_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn late_answers_to_cancelled_calls_are_harmless() {
+    let (connected, mut peer) = pair_by_hand(&[]).await;
+    for _ in 0..2000 {
+        let mut rpc = Box::pin(connected.connection.send(call(b"x")));
+        assert!(poll!(&mut rpc).is_pending());
+        let stream = peer.next_call().await.expect("the call").stream;
+        drop(rpc);
+        peer.expect_reset(stream).await.expect("cancelled");
+        let late = [
+            (":status", "200"),
+            ("content-type", "application/grpc"),
+            ("grpc-status", "0"),
+        ];
+        peer.send_headers(stream, late, true)
+            .await
+            .expect("the connection must live on");
+    }
+    let mut rpc = Box::pin(connected.connection.send(call(b"x")));
+    assert!(poll!(&mut rpc).is_pending());
+    let stream = peer.next_call().await.expect("the call").stream;
+    peer.reply_ok(stream, b"fine").await.expect("send");
+    read(rpc.await.expect("begun"), &Ends::default())
+        .await
+        .expect("whole");
+}
+
+#[tokio::test]
 async fn windows_come_back_after_dropped_responses() {
     // Together the responses are four times what the connection's window holds.
     let (connected, mut peer) = pair_by_hand(&[]).await;
