@@ -124,7 +124,11 @@ impl<E: Env> ClientConn for RootConn<E> {
     }
 
     fn wake(&self) {
-        self.push(Item::Wake);
+        // Also when it is asked from within a callback that panics and so asks for nothing: the
+        // flag is taken back then.
+        if !self.shared.wake_queued.swap(true, Ordering::SeqCst) {
+            self.push(Item::Wake);
+        }
     }
 
     fn start_call(&self, sub_conn: &SubConn, request: CallRequest) -> CallId {

@@ -14,7 +14,7 @@ use crate::{
     shared::Shared,
     snapshot::{Snapshot, SubConnSnapshot},
     sub_conn::SubConnCell,
-    sync::{Arc, Ordering, lock},
+    sync::{Arc, lock},
     watch::ConnectivityStates,
 };
 
@@ -50,7 +50,7 @@ impl<E: Env> Core<E> {
         Current::of(&self.handle.shared)
     }
 
-    /// Waits for a picker newer than `generation`, as [`PickOutcome::Wait`] gave it.
+    /// Waits for a picker newer than `generation`, as [`PickOutcome::Wait`](crate::PickOutcome::Wait) gave it.
     pub fn next_picker(&self, generation: u64) -> NextPicker<'_, E::RpcConfig> {
         self.handle.shared.cell.next(generation)
     }
@@ -64,7 +64,7 @@ impl<E: Env> Core<E> {
         }
     }
 
-    /// Time and chance for [`PickOptions::with_source`] and `DoneInfo::with_source`.
+    /// Time and chance for [`PickOptions::with_source`](balancer_api::PickOptions::with_source) and `DoneInfo::with_source`.
     #[inline]
     pub fn source(&self) -> &dyn Source {
         &*self.handle.shared
@@ -153,7 +153,7 @@ impl<E: Env> Core<E> {
 
     /// Whether the channel sleeps.
     pub fn is_idle(&self) -> bool {
-        self.handle.shared.idle.load(Ordering::SeqCst)
+        self.handle.shared.cell.is_idle()
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `machine` | one SubConn: addresses, attempts, back-off, losses; pure |
 //! | `actor` | the balancer's task: one FIFO in, callbacks and pickers out |
 //! | `picker_cell` | the current picker, and the RPCs that wait for the next |
+//! | `contain` | panics of foreign code end here |
 //! | `rpc` | one pick: load, pick, take the connection |
 //! | `env` | the seam |
 //! | `resolver` | where endpoints come from |
@@ -19,6 +20,7 @@
 mod actor;
 mod backoff;
 mod conn;
+mod contain;
 mod core;
 mod env;
 mod machine;
@@ -47,14 +49,3 @@ pub use self::{
     snapshot::{Snapshot, SubConnSnapshot},
     watch::ConnectivityStates,
 };
-
-/// What a panic said.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "(no message)".to_owned()
-    }
-}

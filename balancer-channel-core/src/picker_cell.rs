@@ -3,20 +3,22 @@
 //! Readers load the current value with one atomic operation and no lock. A reader that must wait
 //! registers under the lock and then looks at the generation once more, so a publication between
 //! its pick and its registration is not missed; the publisher swaps first and takes the waiters
-//! afterwards.
+//! afterwards. Going idle is a publication of nothing: whoever waits looks again, finds no picker
+//! and wakes the channel.
 
 use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::OnceLock,
     task::{Context, Poll, Waker},
 };
 
-use arc_swap::{ArcSwapOption, Guard};
 use balancer_api::{ConnectivityState, Picker};
 
-use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{
+    Arc, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering, Swap, SwapGuard,
+    lock,
+};
 
 /// One publication: what RPCs see from it until the next.
 pub(crate) struct Published<R> {
@@ -38,13 +40,15 @@ pub(crate) struct Published<R> {
 
 /// Holds the current publication and those who wait for the next.
 pub(crate) struct PickerCell<R> {
-    current: ArcSwapOption<Published<R>>,
+    current: Swap<Published<R>>,
     /// The generation of `current`, or `CLOSED`.
     generation: AtomicU64,
     /// Whether a waiter may be registered, so that publishing without any costs no lock.
     waiting: AtomicUsize,
     waiters: Mutex<Waiters>,
     limit: usize,
+    /// Whether the channel sleeps: an RPC that finds no picker then wakes it.
+    idle: AtomicBool,
     /// Why it was closed.
     closed: OnceLock<balancer_api::Status>,
 }
@@ -77,40 +81,59 @@ const CLOSED: u64 = u64::MAX;
 // === impl PickerCell ===
 
 impl<R> PickerCell<R> {
-    /// A cell without a picker, with room for `limit` waiting RPCs.
+    /// The cell of an idle channel, with room for `limit` waiting RPCs.
     pub(crate) fn new(limit: usize) -> Self {
         Self {
-            current: ArcSwapOption::empty(),
+            current: Swap::empty(),
             generation: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             waiters: Mutex::default(),
             limit,
+            idle: AtomicBool::new(true),
             closed: OnceLock::new(),
         }
     }
 
     #[inline]
-    pub(crate) fn load(&self) -> Guard<Option<Arc<Published<R>>>> {
+    pub(crate) fn load(&self) -> SwapGuard<Published<R>> {
         self.current.load()
     }
 
     /// Replaces the publication, wakes every waiter, and answers the one before, which the caller
-    /// drops when nobody else holds it.
+    /// drops when nobody else holds it. Called by the balancer's task only.
     pub(crate) fn publish(&self, mut published: Published<R>) -> Option<Arc<Published<R>>> {
-        if self.closed.get().is_some() {
+        published.generation = self.generation.load(Ordering::Relaxed) + 1;
+        self.replace(Some(Arc::new(published)))
+    }
+
+    /// Lets the channel sleep: takes the picker away. Who waits, or comes, finds the channel idle
+    /// and wakes it. `None` when it slept already.
+    pub(crate) fn go_idle(&self) -> Option<Option<Arc<Published<R>>>> {
+        // The flag first: who finds no picker must find the channel idle, or woken since.
+        if self.idle.swap(true, Ordering::SeqCst) {
             return None;
         }
+        Some(self.replace(None))
+    }
+
+    /// Wakes the channel; answers whether it slept.
+    pub(crate) fn leave_idle(&self) -> bool {
+        self.idle.swap(false, Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.idle.load(Ordering::SeqCst)
+    }
+
+    fn replace(&self, new: Option<Arc<Published<R>>>) -> Option<Arc<Published<R>>> {
+        if self.closed.get().is_some() {
+            return new;
+        }
         let generation = self.generation.load(Ordering::Relaxed) + 1;
-        published.generation = generation;
-        let before = self.current.swap(Some(Arc::new(published)));
+        let before = self.current.swap(new);
         self.generation.store(generation, Ordering::SeqCst);
         self.wake_all();
         before
-    }
-
-    /// Takes the picker away: RPCs wait until there is one again.
-    pub(crate) fn clear(&self) -> Option<Arc<Published<R>>> {
-        self.current.swap(None)
     }
 
     /// Ends all waiting, now and later, with `reason`.
@@ -183,27 +206,29 @@ impl<R> NextPicker<'_, R> {
             self.cell.waiting.fetch_sub(1, Ordering::SeqCst);
             return Err(QueueFull);
         }
+        let mine = Some(waker.clone());
         let mut waiters = lock(&self.cell.waiters);
         let epoch = waiters.epoch;
-        match self.slot {
-            Some((mine, slot)) if mine == epoch => match &mut waiters.slots[slot] {
-                Some(old) if old.will_wake(waker) => {}
-                old => *old = Some(waker.clone()),
-            },
+        let replaced = match self.slot {
+            Some((since, slot)) if since == epoch => {
+                std::mem::replace(&mut waiters.slots[slot], mine)
+            }
             _ => {
                 let slot = match waiters.free.pop() {
-                    Some(slot) => {
-                        waiters.slots[slot] = Some(waker.clone());
-                        slot
-                    }
+                    Some(slot) => slot,
                     None => {
-                        waiters.slots.push(Some(waker.clone()));
+                        waiters.slots.push(None);
                         waiters.slots.len() - 1
                     }
                 };
+                waiters.slots[slot] = mine;
                 self.slot = Some((epoch, slot));
+                None
             }
-        }
+        };
+        drop(waiters);
+        // Outside the lock: dropping a waker may drop a task, and another waiter with it.
+        drop(replaced);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use balancer_api::{
 use bytes::Bytes;
 
 use crate::{
+    contain::contain,
     env::{Connected, Lost},
     machine::AttemptId,
     resolver::Resolution,
@@ -52,7 +53,9 @@ pub(crate) enum Item<C> {
     Lost(u64, AttemptId, Lost),
     Proven(u64),
     CallEvent(CallId, CallEvent, Option<CallPermit>),
+    /// Of the driver with this number.
     Resolved(
+        u64,
         Result<Resolution, ResolveError>,
         futures_channel::oneshot::Sender<Verdict>,
     ),
@@ -97,8 +100,12 @@ pub(crate) struct Queue<C> {
 struct Inner<C> {
     items: VecDeque<Item<C>>,
     staged: Vec<Item<C>>,
+    /// How many of `items` announce a SubConn.
+    births: usize,
     waker: Option<Waker>,
     closed: bool,
+    /// Whether it was asked to close at once after it was closed gracefully.
+    hurry: bool,
 }
 
 /// Names threads without asking the operating system.
@@ -109,6 +116,22 @@ fn this_thread() -> u64 {
     ID.try_with(|id| *id).unwrap_or(u64::MAX)
 }
 
+// === impl Item ===
+
+impl<C> Item<C> {
+    /// Whether only a policy asks for it.
+    fn is_of_policy(&self) -> bool {
+        !matches!(
+            self,
+            Self::ExitIdle
+                | Self::EnterIdle
+                | Self::ResetBackoff
+                | Self::Close(_)
+                | Self::PickerPanicked { .. }
+        )
+    }
+}
+
 // === impl Queue ===
 
 impl<C> Queue<C> {
@@ -117,8 +140,10 @@ impl<C> Queue<C> {
             inner: Mutex::new(Inner {
                 items: VecDeque::new(),
                 staged: Vec::new(),
+                births: 0,
                 waker: None,
                 closed: false,
+                hurry: false,
             }),
             callback_thread: AtomicU64::new(0),
         }
@@ -130,11 +155,13 @@ impl<C> Queue<C> {
         let (waker, refused) = {
             let mut inner = lock(&self.inner);
             if inner.closed {
-                (None, Some(item))
+                inner.hurry |= matches!(item, Item::Close(CloseMode::Now));
+                (inner.waker.take(), Some(item))
             } else if staged {
                 inner.staged.push(item);
                 (None, None)
             } else {
+                inner.births += usize::from(matches!(item, Item::NewSubConn(..)));
                 inner.items.push_back(item);
                 (inner.waker.take(), None)
             }
@@ -145,23 +172,43 @@ impl<C> Queue<C> {
         }
     }
 
-    /// Runs a callback of a policy; what it asks for is answered, unless it panicked.
+    /// Runs a callback of a policy. What it asked its ClientConn for is answered beside what it
+    /// returned, unless it panicked: then it has asked for nothing.
     pub(crate) fn during_callback<T>(
         &self,
         callback: impl FnOnce() -> T,
-    ) -> (std::thread::Result<T>, Vec<Item<C>>) {
+    ) -> (Result<T, String>, Vec<Item<C>>) {
         self.callback_thread.store(this_thread(), Ordering::Relaxed);
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(callback));
+        let result = contain(callback);
         self.callback_thread.store(0, Ordering::Relaxed);
         let mut staged = mem::take(&mut lock(&self.inner).staged);
         if result.is_err() {
-            staged.clear();
+            staged.retain(|item| !item.is_of_policy());
         }
         (result, staged)
     }
 
     pub(crate) fn pop(&self) -> Option<Item<C>> {
-        lock(&self.inner).items.pop_front()
+        let mut inner = lock(&self.inner);
+        let item = inner.items.pop_front();
+        inner.births -= usize::from(matches!(item, Some(Item::NewSubConn(..))));
+        item
+    }
+
+    /// Takes the announcement of a SubConn out of its turn: made on another thread, it may be asked
+    /// for something by a callback before the queue has come to it.
+    pub(crate) fn pop_birth(&self, id: u64) -> Option<(SubConn, Arc<SubConnCell<C>>)> {
+        let mut inner = lock(&self.inner);
+        if inner.births == 0 {
+            return None;
+        }
+        let is_it = |item: &Item<C>| matches!(item, Item::NewSubConn(_, cell) if cell.id == id);
+        let at = inner.items.iter().position(is_it)?;
+        inner.births -= 1;
+        match inner.items.remove(at) {
+            Some(Item::NewSubConn(sub_conn, cell)) => Some((sub_conn, cell)),
+            _ => None,
+        }
     }
 
     /// Ready when there is an item.
@@ -170,10 +217,25 @@ impl<C> Queue<C> {
         if !inner.items.is_empty() {
             return Poll::Ready(());
         }
-        match &inner.waker {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            _ => inner.waker = Some(cx.waker().clone()),
+        let replaced = match &inner.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => None,
+            _ => inner.waker.replace(cx.waker().clone()),
+        };
+        drop(inner);
+        // Outside the lock: dropping a waker may drop a task.
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// After [`close`](Self::close): ready when the channel is asked to close at once.
+    pub(crate) fn poll_hurry(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = lock(&self.inner);
+        if inner.hurry {
+            return Poll::Ready(());
         }
+        let replaced = inner.waker.replace(cx.waker().clone());
+        drop(inner);
+        drop(replaced);
         Poll::Pending
     }
 
@@ -182,6 +244,7 @@ impl<C> Queue<C> {
         let (items, staged) = {
             let mut inner = lock(&self.inner);
             inner.closed = true;
+            inner.births = 0;
             (mem::take(&mut inner.items), mem::take(&mut inner.staged))
         };
         drop((items, staged));

@@ -10,6 +10,7 @@ use balancer_api::{Attributes, Endpoint, ResolveError};
 use futures_util::{FutureExt, future::poll_fn};
 
 use crate::{
+    contain::{contain, defuse},
     env::BoxFuture,
     sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, lock},
 };
@@ -240,13 +241,14 @@ impl Resolver for ManualResolver {
 
 /// Asks a resolver, and makes an error of its panic.
 pub(crate) async fn resolve_contained(resolver: &dyn Resolver) -> Result<Resolution, ResolveError> {
-    let asked = std::panic::catch_unwind(AssertUnwindSafe(|| resolver.resolve()));
-    let answered = match asked {
-        Ok(future) => AssertUnwindSafe(future).catch_unwind().await,
-        Err(panic) => Err(panic),
+    let answered = match contain(|| resolver.resolve()) {
+        Ok(future) => AssertUnwindSafe(future)
+            .catch_unwind()
+            .await
+            .map_err(defuse),
+        Err(message) => Err(message),
     };
-    answered.unwrap_or_else(|panic| {
-        let message = crate::panic_message(&*panic);
+    answered.unwrap_or_else(|message| {
         Err(ResolveError::new(format!(
             "the resolver panicked: {message}"
         )))

@@ -1,23 +1,20 @@
 //! The pick of one RPC: load, pick, take the connection. No lock, no allocation, no hop.
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::fmt;
 
-use arc_swap::Guard;
 use balancer_api::{
     Code, ConnectivityState as State, Done, DoneInfo, PickError, PickOptions, Status, SubConn,
 };
 use http::HeaderMap;
 
 use crate::{
+    contain::contain,
     env::Env,
     picker_cell::Published,
     queue::Item,
     shared::Shared,
     sub_conn::SubConnCell,
-    sync::{Arc, Ordering},
+    sync::{Arc, Ordering, SwapGuard},
 };
 
 /// A connection to send an RPC on, and what goes with it.
@@ -59,8 +56,11 @@ pub struct Current<'a, E: Env> {
     shared: &'a Shared<E>,
     /// The generation before the load: a publication in between only makes a wait end at once.
     seen: u64,
-    published: Guard<Option<Arc<Published<E::RpcConfig>>>>,
+    published: SwapGuard<Published<E::RpcConfig>>,
 }
+
+/// A picker that panicked so often is not asked any more.
+const MAX_PANICS: u32 = 3;
 
 // === impl Current ===
 
@@ -112,10 +112,9 @@ impl<E: Env> Shared<E> {
         options: &PickOptions<'_>,
     ) -> PickOutcome<E::Connection> {
         let generation = published.generation;
-        let picked = catch_unwind(AssertUnwindSafe(|| published.picker.pick(options)));
-        let picked = match picked {
+        let picked = match contain(|| published.picker.pick(options)) {
             Ok(picked) => picked,
-            Err(panic) => return self.pick_panicked(published, &*panic),
+            Err(message) => return self.pick_panicked(published, &message),
         };
         match picked {
             Ok(pick) => {
@@ -125,11 +124,7 @@ impl<E: Env> Shared<E> {
                     .filter(|cell| cell.belongs_to(&self.queue) && cell.lookaside.is_none())
                 else {
                     done.complete(&DoneInfo::new().with_source(self));
-                    let text = format!(
-                        "LB policy \"{}\" picked a SubConn that is not this channel's",
-                        published.policy
-                    );
-                    return PickOutcome::Fail(PickError::drop(Status::new(Code::Internal, text)));
+                    return Self::not_a_backend(published);
                 };
                 let connection = cell.connection();
                 match &*connection {
@@ -179,7 +174,7 @@ impl<E: Env> Shared<E> {
         if let Some(reason) = self.cell.closed() {
             return PickOutcome::Closed(reason.clone());
         }
-        if self.idle.load(Ordering::SeqCst) {
+        if self.cell.is_idle() {
             self.queue.push(Item::ExitIdle);
         }
         PickOutcome::Wait {
@@ -188,18 +183,29 @@ impl<E: Env> Shared<E> {
         }
     }
 
+    /// Another channel's SubConn, one to something that is no backend, or a made-up one.
+    #[cold]
+    fn not_a_backend(published: &Published<E::RpcConfig>) -> PickOutcome<E::Connection> {
+        let text = format!(
+            "LB policy \"{}\" picked a SubConn that is no backend of this channel",
+            published.policy
+        );
+        PickOutcome::Fail(PickError::drop(Status::new(Code::Internal, text)))
+    }
+
     #[cold]
     fn pick_panicked(
         &self,
         published: &Published<E::RpcConfig>,
-        panic: &(dyn std::any::Any + Send),
+        message: &str,
     ) -> PickOutcome<E::Connection> {
-        let message = crate::panic_message(panic);
-        published.panics.fetch_add(1, Ordering::Relaxed);
-        self.queue.push(Item::PickerPanicked {
-            generation: published.generation,
-            message: message.as_str().into(),
-        });
+        // Told once per publication, however many RPCs meet it.
+        if published.panics.fetch_add(1, Ordering::Relaxed) + 1 == MAX_PANICS {
+            self.queue.push(Item::PickerPanicked {
+                generation: published.generation,
+                message: message.into(),
+            });
+        }
         let text = format!(
             "picker of LB policy \"{}\" panicked: {message}",
             published.policy

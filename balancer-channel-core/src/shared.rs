@@ -21,8 +21,8 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) queue: Arc<Queue<E::Connection>>,
     pub(crate) cell: PickerCell<E::RpcConfig>,
     pub(crate) watch: StateWatch,
-    /// Whether the channel sleeps: an RPC that finds no picker then wakes it.
-    pub(crate) idle: AtomicBool,
+    /// Whether a wake of a policy is in the queue: another one would add nothing.
+    pub(crate) wake_queued: AtomicBool,
     /// For snapshots; written by the balancer's task.
     pub(crate) sub_conns: Mutex<BTreeMap<u64, Arc<SubConnCell<E::Connection>>>>,
     pub(crate) policy: Mutex<PolicyInfo>,
@@ -39,7 +39,7 @@ impl<E: Env> Shared<E> {
             queue: Arc::new(Queue::new()),
             cell: PickerCell::new(settings.max_waiting),
             watch: StateWatch::new(),
-            idle: AtomicBool::new(true),
+            wake_queued: AtomicBool::new(false),
             sub_conns: Mutex::default(),
             policy: Mutex::default(),
             next_id: AtomicU64::new(1),

@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use arc_swap::{ArcSwapOption, Guard};
 use balancer_api::{Address, ConnectivityState, NewSubConnOptions, Status, SubConn, SubConnHandle};
 
 use crate::{
     env::Lookaside,
     queue::{Item, Queue},
-    sync::{Arc, AtomicBool, Mutex, Ordering, lock},
+    sync::{Arc, AtomicBool, Mutex, Ordering, Swap, SwapGuard, lock},
 };
 
 /// The channel's own side of a SubConn.
@@ -18,7 +17,7 @@ pub(crate) struct SubConnCell<C> {
     /// Which instance of which policy made it.
     pub(crate) instance: u64,
     /// The connection while READY; what an RPC uses.
-    connection: ArcSwapOption<C>,
+    connection: Swap<C>,
     /// Whether an RPC on the current connection has had response headers, so that the news of it
     /// is sent once per connection.
     proven: AtomicBool,
@@ -52,7 +51,7 @@ impl<C: Send + Sync + 'static> SubConnCell<C> {
         Arc::new(Self {
             id,
             instance,
-            connection: ArcSwapOption::empty(),
+            connection: Swap::empty(),
             proven: AtomicBool::new(false),
             queue,
             options,
@@ -76,17 +75,22 @@ impl<C: Send + Sync + 'static> SubConnCell<C> {
     }
 
     #[inline]
-    pub(crate) fn connection(&self) -> Guard<Option<Arc<C>>> {
+    pub(crate) fn connection(&self) -> SwapGuard<C> {
         self.connection.load()
     }
 
     pub(crate) fn adopt(&self, connection: Arc<C>) {
         self.proven.store(false, Ordering::Relaxed);
-        self.connection.store(Some(connection));
+        self.connection.swap(Some(connection));
     }
 
     pub(crate) fn release(&self) -> Option<Arc<C>> {
         self.connection.swap(None)
+    }
+
+    /// Whether response headers have arrived on the current connection.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
     }
 
     /// Response headers arrived on the connection of this SubConn.

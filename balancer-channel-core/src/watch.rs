@@ -129,7 +129,10 @@ impl Stream for ConnectivityStates {
             match watcher.unread.pop_front() {
                 Some(state) => state,
                 None => {
-                    watcher.waker = Some(cx.waker().clone());
+                    let replaced = watcher.waker.replace(cx.waker().clone());
+                    drop(inner);
+                    // Outside the lock: dropping a waker may drop a task.
+                    drop(replaced);
                     return Poll::Pending;
                 }
             }
@@ -141,9 +144,11 @@ impl Stream for ConnectivityStates {
 
 impl Drop for ConnectivityStates {
     fn drop(&mut self) {
-        lock(&self.watch.0)
-            .watchers
-            .retain(|watcher| watcher.id != self.id);
+        let mut inner = lock(&self.watch.0);
+        let mine = inner.watchers.iter().position(|it| it.id == self.id);
+        let left = mine.map(|at| inner.watchers.swap_remove(at));
+        drop(inner);
+        drop(left);
     }
 }
 

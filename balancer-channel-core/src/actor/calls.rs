@@ -26,6 +26,13 @@ pub(super) struct Call {
 /// How many events of a call may wait for the policy; then the server is held back.
 const UNDELIVERED: usize = 16;
 
+fn ended(why: String) -> CallEvent {
+    CallEvent::End {
+        status: Status::unavailable(why),
+        trailers: HeaderMap::new(),
+    }
+}
+
 impl<E: Env> Actor<E> {
     pub(super) fn start_call(
         &mut self,
@@ -34,6 +41,9 @@ impl<E: Env> Actor<E> {
         sub_conn: &SubConn,
         request: CallRequest,
     ) {
+        if !self.is_alive(instance) {
+            return;
+        }
         let Some(connection) = self.connection_of(sub_conn) else {
             self.calls.insert(
                 id,
@@ -43,11 +53,7 @@ impl<E: Env> Actor<E> {
                     reading: None,
                 },
             );
-            let status = Status::unavailable(format!("{sub_conn:?} is not READY"));
-            let end = CallEvent::End {
-                status,
-                trailers: HeaderMap::new(),
-            };
+            let end = ended(format!("{sub_conn:?} is not READY"));
             self.shared.queue.push(Item::CallEvent(id, end, None));
             return;
         };
@@ -65,7 +71,12 @@ impl<E: Env> Actor<E> {
         let mut events = call.events;
         let reading = async move {
             let mut undelivered = FuturesUnordered::new();
-            while let Some(event) = events.next().await {
+            let mut over = false;
+            while !over {
+                // A call has an end, also where a transport forgets to say so.
+                let next = events.next().await;
+                let event = next.unwrap_or_else(|| ended("the connection ended".to_owned()));
+                over = event.is_end();
                 let (permit, delivered) = oneshot::channel();
                 undelivered.push(delivered);
                 shared.queue.push(Item::CallEvent(id, event, Some(permit)));

@@ -1,10 +1,13 @@
 //! The end of a channel: SHUTDOWN, resolver, pickers, policy, SubConns, in this order.
 
+use std::pin::pin;
+
 use balancer_api::{Code, ConnectivityState, Status};
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, poll_fn, select};
 
 use super::Actor;
 use crate::{
+    contain::discard,
     env::{Connection, Env},
     queue::CloseMode,
     sync::Arc,
@@ -29,6 +32,7 @@ impl<E: Env> Actor<E> {
         self.deliveries.clear();
         // Cells hold the queue and the queue holds what happened to them: cut the ring.
         self.shared.queue.close();
+        self.retired.drain(..).for_each(discard);
         match self.closing {
             Some(CloseMode::Now) => {
                 connections
@@ -37,8 +41,10 @@ impl<E: Env> Actor<E> {
             }
             Some(CloseMode::Graceful(Some(limit))) => {
                 let at = self.shared.env.now() + limit;
-                let drained = Box::pin(drained(&connections));
-                if let Either::Right(_) = select(drained, self.shared.env.sleep_until(at)).await {
+                let drained = pin!(drained(&connections));
+                let hurry = poll_fn(|cx| self.shared.queue.poll_hurry(cx));
+                let late = select(self.shared.env.sleep_until(at), hurry);
+                if let Either::Right(_) = select(drained, late).await {
                     connections
                         .iter()
                         .for_each(|connection| connection.abort(status.clone()));
@@ -46,8 +52,6 @@ impl<E: Env> Actor<E> {
             }
             Some(CloseMode::Graceful(None)) | None => {}
         }
-        self.retired
-            .retain(|published| Arc::strong_count(published) > 1);
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     task::Poll,
 };
 
-use balancer_api::{CallId, ConnectivityState, Picker, ResolveError, ResolvedAddrs};
+use balancer_api::{CallId, Code, ConnectivityState, Picker, ResolveError, ResolvedAddrs, Status};
 
 use self::{
     calls::Call,
@@ -23,6 +23,7 @@ use self::{
     timers::{TimerKey, Timers},
 };
 use crate::{
+    contain::discard,
     env::{Env, ParsedConfig},
     picker_cell::Published,
     queue::{CloseMode, Item},
@@ -50,11 +51,16 @@ pub(crate) struct Actor<E: Env> {
     rebuild: Rebuild,
     /// Whether something happened since the last settle.
     unsettled: bool,
+    /// Whether a policy has moved since the last look at a switch.
+    moved: bool,
+    /// Whether RPCs are to see a new service config, with or without a new picker.
+    reconfigured: bool,
 
     config: Option<ParsedConfig<E::RpcConfig>>,
     /// The last list or error that was, or would have been, given to a policy.
     resolved: Option<Result<ResolvedAddrs, ResolveError>>,
     driver: Option<Driver>,
+    next_driver: u64,
 
     calls: BTreeMap<CallId, Call>,
 
@@ -91,9 +97,12 @@ impl<E: Env> Actor<E> {
             next_instance: 1,
             rebuild: Rebuild::default(),
             unsettled: false,
+            moved: false,
+            reconfigured: false,
             config: None,
             resolved: None,
             driver: None,
+            next_driver: 1,
             calls: BTreeMap::new(),
             warm_up,
             retired: Vec::new(),
@@ -104,6 +113,7 @@ impl<E: Env> Actor<E> {
 
     /// Handles everything that happens to the channel, until it is closed.
     pub(crate) async fn run(mut self) {
+        let _abandoned = Abandoned(self.shared.clone());
         loop {
             poll_fn(|cx| {
                 let due = self.timers.poll_due(&*self.shared.env, cx);
@@ -114,22 +124,26 @@ impl<E: Env> Actor<E> {
                 }
             })
             .await;
-            let busy = self.burst();
+            while self.burst() {
+                yield_now().await;
+            }
             if self.is_closed() {
                 break;
-            }
-            if busy {
-                yield_now().await;
             }
         }
         self.finish().await;
     }
 
-    /// Handles a run of events and settles. Answers whether there may be more.
+    /// Handles a run of events and settles. Answers whether there is more to do at once.
     fn burst(&mut self) -> bool {
         let mut busy = true;
-        for _ in 0..BURST {
-            if let Some(delivery) = self.deliveries.pop_front() {
+        for turn in 0..BURST {
+            // What an item caused comes before the next item, but for the last turn: a policy whose
+            // callbacks never end to cause new ones must not keep the channel from closing.
+            let fair = turn + 1 == BURST;
+            if let Some(item) = fair.then(|| self.shared.queue.pop()).flatten() {
+                self.handle(item);
+            } else if let Some(delivery) = self.deliveries.pop_front() {
                 self.deliver(delivery);
             } else if let Some(key) = self.timers.pop_due(self.shared.env.now()) {
                 self.fire(key);
@@ -139,12 +153,22 @@ impl<E: Env> Actor<E> {
                 busy = false;
                 break;
             }
+            if self.is_closed() {
+                // No callback any more.
+                return false;
+            }
         }
         self.settle();
-        // A settle of the policy may have caused deliveries; they are the next burst's.
-        self.retired
-            .retain(|published| Arc::strong_count(published) > 1);
-        busy || !self.deliveries.is_empty()
+        self.drop_retired();
+        // The policy's settle may have caused more.
+        busy || self.unsettled || !self.deliveries.is_empty()
+    }
+
+    /// Drops the replaced publications that nobody uses any more.
+    fn drop_retired(&mut self) {
+        let unused = |published: &mut Arc<_>| Arc::strong_count(published) == 1;
+        // A picker's Drop is the policy's code.
+        self.retired.extract_if(.., unused).for_each(discard);
     }
 
     /// Handles one item. Never calls the policy for what the policy itself asked: that would
@@ -162,7 +186,13 @@ impl<E: Env> Actor<E> {
                 self.timers.arm(TimerKey::Policy { id, instance }, at);
             }
             Item::CancelTimer(id) => self.timers.cancel_policy(id),
-            Item::Wake => self.unsettled = true,
+            Item::Wake => {
+                // Before the settle: a wake from now on is for the next one.
+                self.shared
+                    .wake_queued
+                    .store(false, crate::sync::Ordering::SeqCst);
+                self.unsettled = true;
+            }
             Item::StartCall {
                 instance,
                 id,
@@ -177,15 +207,11 @@ impl<E: Env> Actor<E> {
 
             Item::Dialled(id, attempt, result) => self.dialled(id, attempt, result),
             Item::Lost(id, attempt, lost) => self.lost(id, attempt, lost),
-            Item::Proven(id) => {
-                if let Some(entry) = self.sub_conns.get_mut(&id) {
-                    entry.machine.earned();
-                }
-            }
+            Item::Proven(id) => self.proven(id),
             Item::CallEvent(id, event, permit) => self.call_event(id, event, permit),
-            Item::Resolved(result, verdict) => {
+            Item::Resolved(driver, result, verdict) => {
                 // Nobody listens any more when the channel went idle in between.
-                if !verdict.is_canceled() {
+                if self.is_driven_by(driver) {
                     let answer = self.handle_resolution(result);
                     let _ = verdict.send(answer);
                 }
@@ -206,7 +232,7 @@ impl<E: Env> Actor<E> {
 
     /// An RPC or the application wants connections.
     fn exit_idle(&mut self) {
-        if self.shared.idle.swap(false, crate::sync::Ordering::SeqCst) {
+        if self.shared.cell.leave_idle() {
             tracing::debug!(target_name = %self.shared.settings.target, "leaving idle");
             self.shared.watch.set(ConnectivityState::Connecting);
             self.warm_up = self
@@ -222,14 +248,13 @@ impl<E: Env> Actor<E> {
 
     /// Gives up connections, policy and resolver until somebody wants them again.
     fn enter_idle(&mut self) {
-        if self.shared.idle.swap(true, crate::sync::Ordering::SeqCst) {
+        let Some(before) = self.shared.cell.go_idle() else {
             return;
-        }
+        };
+        self.retired.extend(before);
         tracing::debug!(target_name = %self.shared.settings.target, "going idle");
         self.stop_resolver();
         self.resolved = None;
-        let before = self.shared.cell.clear();
-        self.retired.extend(before);
         self.close_policies();
         self.shared.watch.set(ConnectivityState::Idle);
     }
@@ -244,7 +269,46 @@ impl<E: Env> Actor<E> {
         if let Some(driver) = &self.driver {
             driver.reset_backoff();
         }
-        self.rebuild_now();
+        self.rebuild_calmed();
+    }
+}
+
+impl<E: Env> Drop for Actor<E> {
+    fn drop(&mut self) {
+        // Only where the task was dropped before its end is there anything left.
+        let policies = (self.pending.take(), self.current.take());
+        let pickers = (
+            std::mem::replace(&mut self.warm_up, WarmUp::Off),
+            std::mem::take(&mut self.retired),
+        );
+        if std::thread::panicking() {
+            // A second panic, in a policy's Drop, would abort the process.
+            std::mem::forget((policies, pickers));
+        } else {
+            discard(policies.0);
+            discard(policies.1);
+            discard(pickers);
+        }
+    }
+}
+
+/// Whatever ends the balancer's task (a runtime that shuts down, an error of ours): no RPC is left
+/// waiting for a task that is gone.
+struct Abandoned<E: Env>(Arc<Shared<E>>);
+
+impl<E: Env> Drop for Abandoned<E> {
+    fn drop(&mut self) {
+        // After an orderly end all of this is done already and does nothing.
+        let status = Status::new(Code::Internal, "the balancer's task was dropped");
+        let before = self.0.cell.close(status);
+        self.0.watch.set(ConnectivityState::Shutdown);
+        self.0.queue.close();
+        if std::thread::panicking() {
+            // A picker's Drop that panicked now would abort the process.
+            std::mem::forget(before);
+        } else {
+            discard(before);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use balancer_api::{
 use super::{Actor, TimerKey, WarmUp, sub_conns::Delivery};
 use crate::{
     conn::RootConn,
+    contain::{contain, discard},
     env::Env,
     picker_cell::Published,
     queue::Verdict,
@@ -24,7 +25,8 @@ use crate::{
 pub(super) struct Instance {
     pub(super) id: u64,
     name: Arc<str>,
-    /// `None` once it has panicked: a stand-in that fails RPCs until the policy is built again.
+    /// `None` while it is being built; and once it has panicked: a stand-in that fails RPCs until
+    /// the policy is built again.
     child: Option<Child>,
     closed: Arc<AtomicBool>,
     /// What it last reported; CONNECTING before it has reported anything.
@@ -40,7 +42,8 @@ pub(super) struct Instance {
 #[derive(Default)]
 pub(super) struct Rebuild {
     panics: u32,
-    last: Option<Timestamp>,
+    /// Since when nothing has panicked: the last panic, or the building again that followed it.
+    calm_since: Option<Timestamp>,
     pending: bool,
 }
 
@@ -53,9 +56,6 @@ enum Role {
 
 /// So long without a panic, and the next one starts with the shortest wait again.
 const CALM: Duration = Duration::from_secs(10);
-
-/// A picker that panicked so often is not asked any more.
-const MAX_PICKER_PANICS: u32 = 3;
 
 impl<E: Env> Actor<E> {
     /// The policy that resolver results go to.
@@ -76,6 +76,13 @@ impl<E: Env> Actor<E> {
             Role::Current => self.current.as_mut(),
             Role::Pending => self.pending.as_mut(),
         }
+    }
+
+    /// Whether the policy of this number is at work: neither replaced nor closed nor panicked.
+    pub(super) fn is_alive(&self, instance: u64) -> bool {
+        let instances = [&self.current, &self.pending];
+        let found = instances.into_iter().flatten().find(|it| it.id == instance);
+        found.is_some_and(|it| !it.closed.load(Ordering::Relaxed))
     }
 
     fn chosen(&self) -> Option<ChildConfig> {
@@ -108,6 +115,10 @@ impl<E: Env> Actor<E> {
             }
             self.rebuild = Rebuild::default();
             self.timers.disarm(TimerKey::Rebuild);
+            // A policy that has panicked serves nobody: it is replaced, not followed.
+            if let Some(dead) = self.current.take_if(|current| current.child.is_none()) {
+                discard(dead);
+            }
             let role = if self.current.is_none() {
                 Role::Current
             } else {
@@ -164,29 +175,26 @@ impl<E: Env> Actor<E> {
                     instance.child = Some(child);
                 }
             }
-            Err(panic) => self.panicked(role, &crate::panic_message(&*panic)),
+            Err(message) => self.panicked(role, &message),
         }
     }
 
-    /// Runs a callback of a policy, then what it asked for. `None` when there is no such policy, or
-    /// it panicked.
+    /// Runs a callback of a policy, then what it asked for; a settle is due. `None` when there is no
+    /// such policy, or it panicked.
     fn callback<R>(&mut self, role: Role, callback: impl FnOnce(&mut Child) -> R) -> Option<R> {
+        let answer = self.call(role, callback);
+        self.unsettled |= answer.is_some();
+        answer
+    }
+
+    fn call<R>(&mut self, role: Role, callback: impl FnOnce(&mut Child) -> R) -> Option<R> {
         let queue = self.shared.queue.clone();
         let child = self.instance(role)?.child.as_mut()?;
         let (result, staged) = queue.during_callback(|| callback(child));
         for item in staged {
             self.handle(item);
         }
-        match result {
-            Ok(answer) => {
-                self.unsettled = true;
-                Some(answer)
-            }
-            Err(panic) => {
-                self.panicked(role, &crate::panic_message(&*panic));
-                None
-            }
-        }
+        result.map_err(|message| self.panicked(role, &message)).ok()
     }
 
     /// Gives an event to the policy that it belongs to.
@@ -227,7 +235,12 @@ impl<E: Env> Actor<E> {
     }
 
     pub(super) fn exit_idle_policy(&mut self) {
-        if let Some(role) = self.newest_role() {
+        // A policy that is not IDLE has heard it, or needs no telling.
+        let idle = |newest: &Instance| newest.state == State::Idle;
+        if let Some(role) = self
+            .newest_role()
+            .filter(|_| self.newest().is_some_and(idle))
+        {
             self.callback(role, Child::exit_idle);
         }
     }
@@ -251,12 +264,12 @@ impl<E: Env> Actor<E> {
 
     /// Lets the policies settle and publishes what they have to say.
     pub(super) fn settle(&mut self) {
+        // Cleared first: a policy may ask for another settle while it settles.
         if std::mem::take(&mut self.unsettled) {
             for role in [Role::Current, Role::Pending] {
-                self.callback(role, |child| drop(child.handle(ChildEvent::Settle)));
+                self.call(role, |child| drop(child.handle(ChildEvent::Settle)));
                 self.collect(role);
             }
-            self.unsettled = false;
         }
         self.switch();
         if let Some(current) = &mut self.current {
@@ -265,6 +278,9 @@ impl<E: Env> Actor<E> {
                 let (state, picker) = (current.state, current.picker.clone());
                 self.publish(&passed, state, picker);
             }
+        }
+        if std::mem::take(&mut self.reconfigured) {
+            self.republish();
         }
         if matches!(self.warm_up, WarmUp::Holding(_)) && !self.someone_connects_first() {
             self.end_warm_up();
@@ -285,13 +301,18 @@ impl<E: Env> Actor<E> {
             instance.passed.extend(passed);
             instance.state = state;
             instance.unpublished = true;
+            self.moved = true;
             // A picker's Drop is the policy's code.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(replaced)));
+            discard(replaced);
         }
     }
 
-    /// Puts the pending policy in the current one's place when it is time.
+    /// Puts the pending policy in the current one's place when it is time: looked at whenever one
+    /// of the two has moved.
     fn switch(&mut self) {
+        if !std::mem::take(&mut self.moved) {
+            return;
+        }
         let (Some(current), Some(pending)) = (&self.current, &self.pending) else {
             return;
         };
@@ -301,12 +322,18 @@ impl<E: Env> Actor<E> {
         {
             return;
         }
+        let served = current.state == State::Ready;
         let Some(mut next) = self.pending.take() else {
             return;
         };
         tracing::debug!(to = %next.name, state = %next.state, "policy switch");
         next.unpublished = false;
-        let passed = std::mem::take(&mut next.passed);
+        let mut passed = std::mem::take(&mut next.passed);
+        if served {
+            // CONNECTING was the pending policy's state, never the channel's.
+            let first = passed.iter().position(|state| *state != State::Connecting);
+            passed.drain(..first.unwrap_or(passed.len()));
+        }
         let (state, picker) = (next.state, next.picker.clone());
         let old = self.current.replace(next);
         // Published before the old policy is closed, so that no RPC meets a gap.
@@ -328,13 +355,40 @@ impl<E: Env> Actor<E> {
                 }
                 self.warm_up = WarmUp::Off;
             } else if let WarmUp::Holding(held) = &mut self.warm_up {
-                *held = picker;
+                discard(std::mem::replace(held, picker));
                 return;
             }
-        } else if matches!(self.warm_up, WarmUp::Holding(_)) {
-            self.warm_up = WarmUp::Off;
+        } else {
+            self.forget_warm_up();
+        }
+        self.put(passed, state, picker);
+    }
+
+    /// Gives a picker that is being held up.
+    fn forget_warm_up(&mut self) {
+        if matches!(self.warm_up, WarmUp::Holding(_)) {
+            discard(std::mem::replace(&mut self.warm_up, WarmUp::Off));
             self.timers.disarm(TimerKey::WarmUp);
         }
+    }
+
+    /// Lets RPCs see the service config, with the picker that they have.
+    fn republish(&mut self) {
+        let guard = self.shared.cell.load();
+        let Some(published) = guard.as_ref() else {
+            return;
+        };
+        let seen = &published.config;
+        let wanted = self.config.as_ref().map(|config| &config.rpc);
+        if wanted.is_some_and(|wanted| !Arc::ptr_eq(seen, wanted)) {
+            let (state, picker) = (published.state, published.picker.clone());
+            drop(guard);
+            self.put(&[], state, picker);
+        }
+    }
+
+    /// Publishes, come what may.
+    fn put(&mut self, passed: &[State], state: State, picker: Arc<dyn Picker>) {
         let policy = self
             .current
             .as_ref()
@@ -385,8 +439,9 @@ impl<E: Env> Actor<E> {
     pub(super) fn close_policies(&mut self) {
         self.rebuild = Rebuild::default();
         self.timers.disarm(TimerKey::Rebuild);
-        self.timers.disarm(TimerKey::WarmUp);
+        self.forget_warm_up();
         self.warm_up = WarmUp::Off;
+        self.moved = false;
         for instance in [self.pending.take(), self.current.take()]
             .into_iter()
             .flatten()
@@ -404,12 +459,14 @@ impl<E: Env> Actor<E> {
             // What it asks while it closes is ignored by its ClientConn; what its Child gives back
             // counts even if it panics.
             let (_, staged) = queue.during_callback(|| {
-                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| child.close()));
+                let _ = contain(|| child.close());
+                discard(child);
             });
             for item in staged {
                 self.handle(item);
             }
         }
+        discard(instance.picker);
         self.reclaim(instance.id);
     }
 
@@ -437,28 +494,32 @@ impl<E: Env> Actor<E> {
         instance.closed.store(true, Ordering::Relaxed);
         tracing::error!(policy = %name, message, "the LB policy panicked");
         if let Some(child) = child {
-            let (_, staged) = self
-                .shared
-                .queue
-                .clone()
-                .during_callback(|| child.discard());
+            let queue = self.shared.queue.clone();
+            let (_, staged) = queue.during_callback(|| {
+                let _ = contain(|| child.discard());
+            });
             for item in staged {
                 self.handle(item);
             }
         }
         self.reclaim(id);
+        // A wake that the panicking callback asked for does not come.
+        self.shared.wake_queued.store(false, Ordering::SeqCst);
+        self.moved = true;
         if role == Role::Current {
             let text = format!("LB policy \"{name}\" panicked: {message}");
             let error = PickError::drop(Status::new(Code::Internal, text));
             let picker: Arc<dyn Picker> = Arc::new(FailingPicker::new(error));
             if let Some(current) = &mut self.current {
                 current.state = State::TransientFailure;
-                current.picker = picker.clone();
                 current.unpublished = false;
+                current.passed.clear();
+                discard(std::mem::replace(&mut current.picker, picker.clone()));
             }
             self.publish(&[], State::TransientFailure, picker);
         }
-        if self.rebuild.last.is_some_and(|last| now - last >= CALM) {
+        let calm_since = self.rebuild.calm_since;
+        if calm_since.is_some_and(|since| now - since >= CALM) {
             self.rebuild.panics = 0;
         }
         let wait = self
@@ -467,9 +528,15 @@ impl<E: Env> Actor<E> {
             .backoff
             .jittered(self.rebuild.panics, self.shared.env.random());
         self.rebuild.panics = self.rebuild.panics.saturating_add(1);
-        self.rebuild.last = Some(now);
+        self.rebuild.calm_since = Some(now);
         self.rebuild.pending = true;
         self.timers.arm(TimerKey::Rebuild, now + wait);
+    }
+
+    /// Builds a policy that panicked again at once, and forgets how often it did.
+    pub(super) fn rebuild_calmed(&mut self) {
+        self.rebuild.panics = 0;
+        self.rebuild_now();
     }
 
     /// Builds a policy that panicked again and gives it the last resolver result.
@@ -478,6 +545,8 @@ impl<E: Env> Actor<E> {
             return;
         }
         self.timers.disarm(TimerKey::Rebuild);
+        // The wait itself is no proof of calm.
+        self.rebuild.calm_since = Some(self.shared.env.now());
         let role = match (&self.pending, &self.current) {
             (Some(pending), _) if pending.child.is_none() => Role::Pending,
             (_, Some(current)) if current.child.is_none() => Role::Current,
@@ -487,11 +556,11 @@ impl<E: Env> Actor<E> {
         match role {
             Role::Current => {
                 // The stand-in's picker stays published until the new instance has one.
-                self.current = None;
+                discard(self.current.take());
                 self.build(Role::Current, &chosen);
             }
             Role::Pending => {
-                self.pending = None;
+                discard(self.pending.take());
                 self.build(Role::Pending, &chosen);
             }
         }
@@ -507,9 +576,6 @@ impl<E: Env> Actor<E> {
         let Some(published) = guard.as_ref().filter(|it| it.generation == generation) else {
             return;
         };
-        if published.panics.load(Ordering::Relaxed) < MAX_PICKER_PANICS {
-            return;
-        }
         let text = format!(
             "picker of LB policy \"{}\" panicked: {message}",
             published.policy
@@ -518,7 +584,7 @@ impl<E: Env> Actor<E> {
         drop(guard);
         tracing::error!("{text}");
         let error = PickError::drop(Status::new(Code::Internal, text));
-        self.publish(&[], state, Arc::new(FailingPicker::new(error)));
+        self.put(&[], state, Arc::new(FailingPicker::new(error)));
     }
 
     fn note_policies(&self) {

@@ -6,12 +6,13 @@ use balancer_api::{ResolveError, ResolvedAddrs};
 use futures_channel::oneshot;
 use futures_util::{
     FutureExt,
-    future::{AbortHandle, Abortable, Either, poll_fn, select},
+    future::{AbortHandle, Abortable, poll_fn, select},
     task::AtomicWaker,
 };
 
 use super::Actor;
 use crate::{
+    contain::{contain, defuse},
     env::Env,
     queue::{Item, Verdict},
     resolver::{Resolution, Resolver, resolve_contained},
@@ -21,6 +22,7 @@ use crate::{
 
 /// The task that asks the resolver, seen from the balancer's.
 pub(super) struct Driver {
+    number: u64,
     abort: AbortHandle,
     requests: Arc<Requests>,
 }
@@ -50,7 +52,7 @@ impl Drop for Driver {
 
 /// Asks again and again: at once when the resolver says that something changed, on request but not
 /// before the floor, and with growing back-off after an error or a rejection.
-async fn ask<E: Env>(shared: Arc<Shared<E>>, requests: Arc<Requests>) {
+async fn ask<E: Env>(shared: Arc<Shared<E>>, requests: Arc<Requests>, number: u64) {
     let resolver: Arc<dyn Resolver> = shared.settings.resolver.clone();
     let backoff = shared.settings.backoff.clone();
     let mut failures = 0;
@@ -60,8 +62,8 @@ async fn ask<E: Env>(shared: Arc<Shared<E>>, requests: Arc<Requests>) {
         let result = resolve_contained(&*resolver).await;
         let succeeded = result.is_ok();
         let (answer, verdict) = oneshot::channel();
-        shared.queue.push(Item::Resolved(result, answer));
-        // No verdict: the channel is closing.
+        shared.queue.push(Item::Resolved(number, result, answer));
+        // No verdict: the channel is closing, or sleeps.
         let Ok(verdict) = verdict.await else { return };
         let changed = pin!(changed(&*resolver));
         if succeeded && verdict == Verdict::Accepted {
@@ -73,29 +75,34 @@ async fn ask<E: Env>(shared: Arc<Shared<E>>, requests: Arc<Requests>) {
                 shared.env.sleep_until(earliest).await;
             });
             select(changed, requested).await;
+            requests.reset_backoff.store(false, Ordering::SeqCst);
         } else {
+            if requests.reset_backoff.swap(false, Ordering::SeqCst) {
+                failures = 0;
+            }
             let wait = backoff.jittered(failures, shared.env.random());
             failures = failures.saturating_add(1);
-            let over = pin!(async {
-                let reset = pin!(requests.wait(&requests.reset_backoff));
-                if let Either::Left(_) = select(reset, shared.env.sleep_until(started + wait)).await
-                {
-                    requests.reset_backoff.store(false, Ordering::SeqCst);
-                }
-            });
+            let reset = pin!(requests.wait(&requests.reset_backoff));
+            let over = select(reset, shared.env.sleep_until(started + wait));
             select(changed, over).await;
+            if requests.reset_backoff.swap(false, Ordering::SeqCst) {
+                failures = 0;
+            }
         }
     }
 }
 
 /// When the resolver has something new; never, if it panics over the question.
 async fn changed(resolver: &dyn Resolver) {
-    let asked = std::panic::catch_unwind(AssertUnwindSafe(|| resolver.changed()));
-    let ended = match asked {
-        Ok(future) => AssertUnwindSafe(future).catch_unwind().await,
-        Err(panic) => Err(panic),
+    let ended = match contain(|| resolver.changed()) {
+        Ok(future) => AssertUnwindSafe(future)
+            .catch_unwind()
+            .await
+            .map_err(defuse),
+        Err(message) => Err(message),
     };
-    if ended.is_err() {
+    if let Err(message) = ended {
+        tracing::warn!(message, "the resolver panicked when asked for changes");
         std::future::pending::<()>().await;
     }
 }
@@ -122,9 +129,22 @@ impl<E: Env> Actor<E> {
     pub(super) fn start_resolver(&mut self) {
         let requests = Arc::new(Requests::default());
         let (abort, registration) = AbortHandle::new_pair();
-        let asking = Abortable::new(ask(self.shared.clone(), requests.clone()), registration);
+        let number = self.next_driver;
+        self.next_driver += 1;
+        let asking = ask(self.shared.clone(), requests.clone(), number);
+        let asking = Abortable::new(asking, registration);
         self.shared.env.spawn(Box::pin(asking.map(drop)));
-        self.driver = Some(Driver { abort, requests });
+        self.driver = Some(Driver {
+            number,
+            abort,
+            requests,
+        });
+    }
+
+    /// Whether a result is of the resolver that is asked now.
+    pub(super) fn is_driven_by(&self, number: u64) -> bool {
+        let current = self.driver.as_ref().map(|driver| driver.number);
+        current == Some(number)
     }
 
     pub(super) fn stop_resolver(&mut self) {
@@ -178,7 +198,10 @@ impl<E: Env> Actor<E> {
                     .is_some_and(|config| *config.json == *json);
                 if !same {
                     match self.shared.env.parse_config(&json) {
-                        Ok(config) => self.config = Some(config),
+                        Ok(config) => {
+                            self.config = Some(config);
+                            self.reconfigured = true;
+                        }
                         Err(error) => bad_config = Some(error),
                     }
                 }

@@ -1,12 +1,16 @@
 //! SubConns: the machines' actions carried out.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
 
 use balancer_api::{Address, ConnectivityState as State, Status, SubConn, Timestamp};
-use futures_util::future::{AbortHandle, Abortable};
+use futures_util::{
+    FutureExt,
+    future::{AbortHandle, Abortable},
+};
 
 use super::{Actor, TimerKey};
 use crate::{
+    contain::defuse,
     env::{ConnectRequest, Connected, Connection, Env, Lost},
     machine::{Action, AttemptId, Machine},
     queue::Item,
@@ -21,11 +25,19 @@ pub(super) struct SubEntry<C> {
     pub(super) machine: Machine,
     dials: BTreeMap<AttemptId, Dial>,
     /// The connection that made the machine READY.
-    connected: Option<(AttemptId, Arc<C>)>,
+    connected: Option<Live<C>>,
     /// Grows when the peer says `too_many_pings`.
     min_keepalive: Option<Duration>,
     /// Whether it has been connected or has failed once.
     pub(super) settled_once: bool,
+}
+
+/// A connection in use.
+struct Live<C> {
+    attempt: AttemptId,
+    connection: Arc<C>,
+    /// The task that waits for its loss.
+    watching: AbortHandle,
 }
 
 /// An attempt: waiting for a permit, or running.
@@ -53,6 +65,11 @@ impl<E: Env> Actor<E> {
         sub_conn: SubConn,
         cell: Arc<SubConnCell<E::Connection>>,
     ) {
+        if !self.is_alive(cell.instance) {
+            // Made on another thread while its policy was being closed: nobody will remove it.
+            lock(&cell.info).state = State::Shutdown;
+            return;
+        }
         let machine = Machine::new(
             lock(&cell.info).addresses.clone(),
             cell.options.reconnect,
@@ -103,6 +120,11 @@ impl<E: Env> Actor<E> {
         id: u64,
         happen: impl FnOnce(&mut Machine, Timestamp, u64, &mut Vec<Action>),
     ) {
+        if !self.sub_conns.contains_key(&id)
+            && let Some((sub_conn, cell)) = self.shared.queue.pop_birth(id)
+        {
+            self.new_sub_conn(sub_conn, cell);
+        }
         let Some(entry) = self.sub_conns.get_mut(&id) else {
             return;
         };
@@ -133,15 +155,16 @@ impl<E: Env> Actor<E> {
             }
             Action::CancelDial(attempt) => self.end_dial(id, attempt),
             Action::Adopt(attempt) => {
-                if let Some((connected, connection)) = &entry.connected {
-                    debug_assert_eq!(*connected, attempt, "the connection is stored before");
-                    entry.cell.adopt(connection.clone());
+                if let Some(live) = &entry.connected {
+                    debug_assert_eq!(live.attempt, attempt, "the connection is stored before");
+                    entry.cell.adopt(live.connection.clone());
                 }
             }
             Action::Release => {
                 entry.cell.release();
-                if let Some((_, connection)) = entry.connected.take() {
-                    connection.close();
+                if let Some(live) = entry.connected.take() {
+                    live.watching.abort();
+                    live.connection.close();
                 }
             }
             Action::Arm(timer, at) => self.timers.arm(TimerKey::SubConn(id, timer), at),
@@ -184,7 +207,7 @@ impl<E: Env> Actor<E> {
 
     /// Starts attempts that wait, as far as there are permits.
     fn start_dials(&mut self) {
-        while self.connecting < self.shared.settings.max_connecting {
+        while self.connecting < self.shared.settings.max_connecting.max(1) {
             let Some((id, attempt)) = self.dial_queue.pop_front() else {
                 return;
             };
@@ -208,16 +231,13 @@ impl<E: Env> Actor<E> {
             let shared = self.shared.clone();
             self.shared.env.spawn(Box::pin(async move {
                 // The connector is an application's code where it gave one.
-                let connecting = async {
-                    let connect =
-                        std::panic::AssertUnwindSafe(async { shared.env.connect(request).await });
-                    futures_util::FutureExt::catch_unwind(connect).await
-                };
+                let connecting = async { shared.env.connect(request).await };
+                let connecting = AssertUnwindSafe(connecting).catch_unwind();
                 let Ok(connected) = Abortable::new(connecting, registration).await else {
                     return;
                 };
                 let result = connected.unwrap_or_else(|panic| {
-                    let message = crate::panic_message(&*panic);
+                    let message = defuse(panic);
                     Err(Status::unavailable(format!(
                         "the connector panicked: {message}"
                     )))
@@ -278,12 +298,18 @@ impl<E: Env> Actor<E> {
                     connection.close();
                     return;
                 }
-                entry.connected = Some((attempt, connection));
-                let shared = self.shared.clone();
-                let lost = connected.lost;
+                let (watching, registration) = AbortHandle::new_pair();
+                entry.connected = Some(Live {
+                    attempt,
+                    connection,
+                    watching,
+                });
+                let queue = self.shared.queue.clone();
+                let lost = Abortable::new(connected.lost, registration);
                 self.shared.env.spawn(Box::pin(async move {
-                    let lost = lost.await;
-                    shared.queue.push(Item::Lost(id, attempt, lost));
+                    if let Ok(lost) = lost.await {
+                        queue.push(Item::Lost(id, attempt, lost));
+                    }
                 }));
                 for action in actions {
                     self.carry_out(id, action);
@@ -299,7 +325,7 @@ impl<E: Env> Actor<E> {
         if entry
             .connected
             .as_ref()
-            .is_none_or(|(connected, _)| *connected != attempt)
+            .is_none_or(|live| live.attempt != attempt)
         {
             // News of a connection that was given up already.
             return;
@@ -309,9 +335,20 @@ impl<E: Env> Actor<E> {
             let now = entry.min_keepalive.unwrap_or(Duration::from_secs(10));
             entry.min_keepalive = Some(now.saturating_mul(2));
         }
+        if entry.cell.is_proven() {
+            // The word of it may be behind the word of the loss.
+            entry.machine.earned();
+        }
         self.drive(id, |machine, now, random, out| {
             machine.lost(lost.status, now, random, out);
         });
+    }
+
+    /// Response headers arrived on the connection of a SubConn.
+    pub(super) fn proven(&mut self, id: u64) {
+        if let Some(entry) = self.sub_conns.get_mut(&id) {
+            entry.machine.earned();
+        }
     }
 
     /// The connection of a SubConn that a policy may start a call on.
@@ -321,10 +358,7 @@ impl<E: Env> Actor<E> {
             return None;
         }
         let entry = self.sub_conns.get(&cell.id)?;
-        entry
-            .connected
-            .as_ref()
-            .map(|(_, connection)| connection.clone())
+        entry.connected.as_ref().map(|live| live.connection.clone())
     }
 
     /// Whether some SubConn is in its first attempt to connect.
@@ -342,8 +376,6 @@ impl<E: Env> Actor<E> {
             .sub_conns
             .values()
             .filter_map(|entry| entry.connected.as_ref());
-        connected
-            .map(|(_, connection)| connection.clone())
-            .collect()
+        connected.map(|live| live.connection.clone()).collect()
     }
 }

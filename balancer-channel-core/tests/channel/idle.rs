@@ -1,0 +1,173 @@
+//! Falling asleep and waking up.
+
+use balancer_api::{ConnectivityState as State, PickError};
+
+use crate::support::{Event, Fixture, Flow, unread};
+
+#[test]
+fn a_channel_is_idle_until_somebody_wants_it() {
+    let fixture = Fixture::new("x");
+    fixture.pass(1_000.0);
+    assert_eq!(fixture.state(), State::Idle);
+    assert_eq!(
+        (fixture.log.take(), fixture.resolver.resolutions()),
+        (vec![], 0)
+    );
+    let mut states = fixture.core.states();
+    assert_eq!(fixture.rpc().outcome(), "x", "an RPC is reason enough");
+    assert_eq!(
+        unread(&mut states),
+        [State::Idle, State::Connecting, State::Ready]
+    );
+}
+
+#[test]
+fn asking_for_the_state_may_wake_it() {
+    let fixture = Fixture::new("x");
+    assert_eq!(fixture.core.state(false), State::Idle);
+    fixture.run();
+    assert_eq!(fixture.core.state(true), State::Idle);
+    fixture.run();
+    assert_eq!(fixture.state(), State::Ready);
+}
+
+#[test]
+fn asleep_everything_is_given_up_and_waking_builds_it_anew() {
+    let fixture = Fixture::new("x");
+    fixture.connect();
+    fixture.log.take();
+    let mut states = fixture.core.states();
+    for n in 2..=4 {
+        fixture.core.enter_idle();
+        fixture.run();
+        assert!(fixture.core.is_idle());
+        let before = format!("a{}", n - 1);
+        assert_eq!(
+            fixture.log.take(),
+            [
+                format!("{before}: close"),
+                format!("{before}: drop"),
+                "close x".into()
+            ]
+        );
+        assert_eq!(fixture.env.net.held(), 0);
+        assert_eq!(fixture.sim.tasks(), 1, "the balancer's own");
+        fixture.core.enter_idle();
+        fixture.pass(100.0);
+        assert_eq!(fixture.log.take(), [""; 0]);
+        assert_eq!(fixture.rpc().outcome(), "x");
+        assert!(!fixture.core.is_idle());
+        assert_eq!(fixture.a.built(), n);
+        fixture.log.take();
+    }
+    use State::{Connecting, Idle, Ready};
+    let lap = [Idle, Connecting, Ready];
+    assert_eq!(unread(&mut states)[1..], [lap, lap, lap].concat());
+}
+
+#[test]
+fn an_rpc_that_waits_wakes_the_channel_again() {
+    // Queued behind a policy that connects, when the channel is told to sleep.
+    let fixture = Fixture::new("x");
+    fixture.answer("x", crate::support::Answer::Hang).connect();
+    let rpc = fixture.rpc();
+    assert_eq!(rpc.outcome(), "waits");
+    fixture.answer_later("x", crate::support::Answer::Accept);
+    fixture.core.enter_idle();
+    fixture.run();
+    assert_eq!(rpc.outcome(), "x", "the RPC must win");
+    assert!(!fixture.core.is_idle());
+}
+
+#[test]
+fn whatever_the_order_an_rpc_beats_idleness() {
+    for seed in 0..300 {
+        let fixture = Fixture::shuffled(seed, "x");
+        fixture.core.connect();
+        let mut rpcs = Vec::new();
+        for _ in 0..4 {
+            rpcs.push(fixture.start_rpc());
+            for _ in 0..seed % 7 {
+                fixture.sim.step();
+            }
+            fixture.core.enter_idle();
+            fixture.sim.step();
+        }
+        fixture.run();
+        for rpc in &rpcs {
+            assert_eq!(rpc.outcome(), "x", "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_result_that_arrives_asleep_wakes_nobody() {
+    // The answer is in the queue behind the request to sleep.
+    let fixture = Fixture::unresolved();
+    fixture.connect();
+    fixture.core.enter_idle();
+    fixture
+        .resolver
+        .set_endpoints(crate::support::endpoints("x"));
+    fixture.sim.step();
+    fixture.run();
+    fixture.pass(10.0);
+    assert_eq!((fixture.state(), fixture.a.built()), (State::Idle, 0));
+    assert_eq!(fixture.rpc().outcome(), "x");
+
+    for seed in 0..200 {
+        let fixture = Fixture::shuffled(seed, "x");
+        fixture.core.connect();
+        for _ in 0..seed % 5 {
+            fixture.sim.step();
+        }
+        fixture.core.enter_idle();
+        fixture.run();
+        assert_eq!(fixture.state(), State::Idle, "seed {seed}");
+        assert!(
+            fixture.core.current().config().is_none(),
+            "seed {seed}: a picker asleep"
+        );
+    }
+}
+
+#[test]
+fn an_idle_policy_is_woken_once_per_picker() {
+    let fixture = Fixture::new("x");
+    fixture.a.hook(|_, _| Flow::Done);
+    fixture.connect();
+    let idle = || {
+        let stage = fixture.a.stage();
+        stage.publish(State::Idle, |_| Err(PickError::NoSubConnAvailable));
+        fixture.run();
+        fixture.log.take();
+    };
+    idle();
+    let _rpcs: Vec<_> = (0..10).map(|_| fixture.rpc()).collect();
+    assert_eq!(fixture.log.take(), ["a1: exit idle"]);
+    idle();
+    assert_eq!(fixture.log.take(), [""; 0]);
+    fixture.rpc();
+    assert_eq!(
+        fixture.log.take(),
+        [""; 0],
+        "ten RPCs wait and have asked already"
+    );
+}
+
+#[test]
+fn connecting_an_awake_channel_reaches_an_idle_policy_only() {
+    let fixture = Fixture::new("x");
+    fixture.connect();
+    fixture.log.take();
+    fixture.connect();
+    assert_eq!(fixture.log.take(), [""; 0], "READY: nothing to do");
+    fixture.a.hook(|_, event| match event {
+        Event::ExitIdle => Flow::Default,
+        _ => Flow::Done,
+    });
+    let stage = fixture.a.stage();
+    stage.publish(State::Idle, |_| Err(PickError::NoSubConnAvailable));
+    fixture.run().connect();
+    assert_eq!(fixture.log.take(), ["a1: exit idle"]);
+}

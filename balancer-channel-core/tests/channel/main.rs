@@ -1,0 +1,16 @@
+//! The channel's contract, held against a whole channel in memory.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod calls;
+mod close;
+mod idle;
+mod panics;
+mod picks;
+mod resolving;
+mod serial;
+mod sub_conns;
+mod switch;
+mod threads;
+mod warm_up;

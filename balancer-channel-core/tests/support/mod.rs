@@ -1,0 +1,20 @@
+//! A whole channel in memory: a clock and tasks that a test moves by hand, connections without
+//! sockets, and policies that do what the test says.
+
+mod env;
+mod fixture;
+mod log;
+mod net;
+mod puppet;
+mod rpc;
+mod sim;
+
+pub(crate) use self::{
+    env::SimEnv,
+    fixture::{Fixture, endpoints, unread},
+    log::Log,
+    net::{Answer, CallState, Wire},
+    puppet::{Event, Flow, Puppet},
+    rpc::Rpc,
+    sim::{Sim, block_on},
+};
