@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             obvious += 1;
             println!("    smoke: {why}");
         }
-        if verdict.caught.is_none() && !mutant.two_processes {
+        if verdict.caught.is_none() {
             survivors += 1;
         }
         if verbose && let Some(failure) = &verdict.caught {

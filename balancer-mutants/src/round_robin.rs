@@ -1,6 +1,7 @@
 //! A round robin written by hand on the bare contract, and the ways to get it wrong.
 
 use std::{
+    hash::{BuildHasher, Hasher, RandomState},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -149,7 +150,11 @@ impl Builder for RoundRobin {
     }
 
     fn build(&self, cc: Arc<dyn ClientConn>, _: BuildOptions) -> Box<dyn Balancer> {
-        let start = cc.random();
+        let start = match self.0 {
+            // As a map of the standard library does that is walked in its own order.
+            Bug::ChanceOfItsOwn => RandomState::new().build_hasher().finish(),
+            _ => cc.random(),
+        };
         Box::new(Policy {
             bug: self.0,
             cc,
@@ -299,7 +304,12 @@ impl Policy {
             entry.endpoint = distinct[at].clone();
             old[at] = Some(entry);
         }
-        for (endpoint, known) in distinct.iter().zip(old) {
+        let mut order: Vec<_> = distinct.iter().zip(old).collect();
+        if self.is(Bug::ChanceOfItsOwn) && !order.is_empty() {
+            let at = self.turns.load(Relaxed) as usize % order.len();
+            order.rotate_left(at);
+        }
+        for (endpoint, known) in order {
             match known {
                 Some(entry) => self.entries.push(entry),
                 None => self.add(endpoint),
@@ -641,11 +651,6 @@ impl Picker for Turns {
                 self.turns
                     .store(next.expect("attempt to add with overflow"), Relaxed);
                 turn
-            }
-            Bug::ChanceOfItsOwn => {
-                // Where the heap happens to lie decides.
-                let chance = Arc::as_ptr(&self.turns) as u64 >> 6;
-                self.turns.fetch_add(1, Relaxed).wrapping_add(chance)
             }
             _ => self.turns.fetch_add(1, Relaxed),
         };

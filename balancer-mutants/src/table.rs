@@ -3,9 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use balancer_api::{Builder, Reconnect};
-use balancer_testkit::{
-    Conformance, Failure, Knobs, Law, LawSet, List, Outcome, Profile, Setup, World,
-};
+use balancer_testkit::{Conformance, Failure, Knobs, Law, LawSet, Outcome, Profile, Setup, World};
 
 use crate::{
     happy_first::{self, HappyFirst},
@@ -25,8 +23,6 @@ pub struct Mutant {
     pub builder: Arc<dyn Builder>,
     /// What it claims.
     pub profile: Profile,
-    /// Whether its bug shows only in another process, to the test of two processes.
-    pub two_processes: bool,
 }
 
 /// What became of a mutant.
@@ -44,7 +40,6 @@ pub fn mutants() -> Vec<Mutant> {
     let mut all = Vec::new();
     let mut add = |name: String, builder: Arc<dyn Builder>, profile: Profile| {
         all.push(Mutant {
-            two_processes: name.ends_with("ChanceOfItsOwn"),
             name,
             builder,
             profile,
@@ -298,15 +293,54 @@ impl fmt::Display for Row<'_> {
     }
 }
 
-/// For every law the mutants that it alone catches.
-pub fn alone(law: Law) -> Vec<String> {
-    let caught = mutants()
-        .into_iter()
-        .filter(|mutant| mutant.judge(LawSet::of(&[law])).is_some());
-    caught.map(|mutant| mutant.name).collect()
-}
-
-/// A list that a story may want.
-pub fn three() -> List {
-    List::parse("a b c")
-}
+/// For each law a mutant that it must catch by itself, with all others off.
+pub const ALONE: &[(Law, &str)] = &[
+    (Law::NoPanic, "round_robin/PanicsOnEmptyList"),
+    (Law::PickIsOurs, "round_robin/PicksForeign"),
+    (Law::PickIsLive, "round_robin/KeepsRemovedInPicker"),
+    (Law::PickIsReady, "round_robin/PublishesOnStateChangeOnly"),
+    (Law::ReadyIsPicked, "round_robin/PublishesOnStateChangeOnly"),
+    (Law::QueueNeedsProgress, "round_robin/ForgetsIdle"),
+    (Law::DeadFailsFast, "round_robin/QueuesWhenDead"),
+    (
+        Law::FailOnlyWhenDead,
+        "round_robin/FailureOutranksConnecting",
+    ),
+    (Law::FailureShowsError, "pick_first/ShowsFirstErrorOnly"),
+    (Law::DropsOnlyByPlan, "round_robin/DropsSome"),
+    (Law::StateMatchesSubConns, "round_robin/ForgetsIdle"),
+    (Law::StateMatchesPicker, "round_robin/StateWithoutPicker"),
+    (Law::StickyFailure, "round_robin/NotSticky"),
+    (Law::FirstAnswerPublishes, "round_robin/FirstErrorIgnored"),
+    (Law::NoShutdownPublished, "round_robin/PublishesShutdown"),
+    (Law::NewIsConnected, "round_robin/ConnectsOnlyFirstList"),
+    (Law::IdleIsConnected, "round_robin/ForgetsIdle"),
+    (Law::NoDoubleConnect, "round_robin/ConnectsTwice"),
+    (Law::NoConnectWithoutNeed, "pick_first/ReconnectsByItself"),
+    (Law::OnePerEndpoint, "round_robin/OnePerDuplicate"),
+    (Law::GoneIsRemoved, "round_robin/NeverRemoves"),
+    (Law::ListedIsKept, "round_robin/RecreatesOnUpdate"),
+    (Law::RemovedOnce, "round_robin/RemovesTwice"),
+    (Law::StrangersIgnored, "round_robin/CountsStrangers"),
+    (Law::ResolveNowAsked, "round_robin/NoResolveOnLoss"),
+    (Law::ErrorKeepsList, "round_robin/ErrorRemovesAll"),
+    (Law::FirstErrorFails, "round_robin/FirstErrorIgnored"),
+    (Law::ErrorIsShown, "round_robin/ErrorNotShown"),
+    (Law::EmptyListFails, "round_robin/AcceptsEmptyList"),
+    (Law::GoodListAccepted, "round_robin/RejectsGoodList"),
+    (Law::SameListIsNoop, "round_robin/ReconnectsOnSameList"),
+    (Law::OldPickersCallable, "round_robin/PickerDiesWithPolicy"),
+    (Law::PickersAreSnapshots, "round_robin/PickerChangesLater"),
+    (Law::DoneKeepsBooks, "least_busy/NotSentIsForgotten"),
+    (Law::SilentAfterClose, "round_robin/ActsAfterClose"),
+    (Law::NoLeak, "round_robin/LeaksItself"),
+    (Law::NoPileUp, "round_robin/TimersPileUp"),
+    (Law::Deterministic, "round_robin/ChanceOfItsOwn"),
+    (Law::PublishesBounded, "round_robin/PublishesThrice"),
+    (Law::ComesToRest, "round_robin/WakesForEver"),
+    (Law::Liveness, "pick_first/IdlePickerFiresOnce"),
+    (Law::ExactCycles, "round_robin/SkipsAtWrap"),
+    (Law::FairAcrossPickers, "round_robin/StartsAtZero"),
+    (Law::EvenShare, "least_busy/Biased"),
+    (Law::ThreadsAgree, "round_robin/RacyCounter"),
+];

@@ -285,10 +285,13 @@ struct Pair {
     failover: bool,
     cc: Arc<dyn ClientConn>,
     options: BuildOptions,
-    children: [Option<(Child, State, Arc<dyn Picker>)>; 2],
+    children: [Option<Present>; 2],
     resolver_error: Option<String>,
     dirty: bool,
 }
+
+/// A child with what it published last.
+type Present = (Child, State, Arc<dyn Picker>);
 
 struct Alternating(Vec<Arc<dyn Picker>>, AtomicU64);
 
@@ -426,8 +429,7 @@ impl Balancer for Pair {
         if !std::mem::take(&mut self.dirty) {
             return;
         }
-        let present: Vec<&(Child, State, Arc<dyn Picker>)> =
-            self.children.iter().flatten().collect();
+        let present: Vec<&Present> = self.children.iter().flatten().collect();
         let mut states = ConnectivityStateEvaluator::new();
         for (_, state, _) in &present {
             states.record_transition(None, *state);
