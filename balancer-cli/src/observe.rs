@@ -22,7 +22,7 @@ use balancer_api::{
 use balancer_channel::Registry;
 use bytes::Bytes;
 
-pub(crate) use tally::{RPC_NUMBER, Tally};
+pub(crate) use tally::{Attempt, RPC_NUMBER, Tally};
 
 use crate::policies::shipped;
 use tally::Site;

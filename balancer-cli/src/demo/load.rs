@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -31,13 +31,13 @@ pub(crate) struct Load {
 pub(crate) struct Failure {
     /// From 1.
     pub(crate) rpc: u64,
-    pub(crate) started: Instant,
     pub(crate) status: Status,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
-    started: AtomicU64,
+    /// When each RPC started, in the order of their numbers.
+    starts: Mutex<Vec<Instant>>,
     ok: AtomicU64,
     failures: Mutex<Vec<Failure>>,
 }
@@ -66,7 +66,7 @@ impl Load {
                 () = tokio::time::sleep_until(turn) => {}
                 _ = stopped.changed() => break,
             }
-            let number = self.shared.started.fetch_add(1, Ordering::Relaxed) + 1;
+            let number = self.shared.start();
             rpcs.spawn(self.shared.clone().rpc(channel.clone(), number));
             while rpcs.try_join_next().is_some() {}
         }
@@ -78,7 +78,12 @@ impl Load {
     }
 
     pub(crate) fn started(&self) -> u64 {
-        self.shared.started.load(Ordering::Relaxed)
+        lock(&self.shared.starts).len() as u64
+    }
+
+    /// When each RPC started: the first is number 1.
+    pub(crate) fn starts(&self) -> Vec<Instant> {
+        lock(&self.shared.starts).clone()
     }
 
     pub(crate) fn ok(&self) -> u64 {
@@ -86,28 +91,31 @@ impl Load {
     }
 
     pub(crate) fn failures(&self) -> Vec<Failure> {
-        self.shared.failures().clone()
+        lock(&self.shared.failures).clone()
     }
 }
 
 // === impl Shared ===
 
 impl Shared {
-    async fn rpc(self: Arc<Self>, channel: Channel, rpc: u64) {
-        let started = Instant::now();
-        match health_check(channel, rpc).await {
-            Ok(()) => drop(self.ok.fetch_add(1, Ordering::Relaxed)),
-            Err(status) => self.failures().push(Failure {
-                rpc,
-                started,
-                status,
-            }),
-        }
+    /// Notes that an RPC starts; answers its number.
+    fn start(&self) -> u64 {
+        let mut starts = lock(&self.starts);
+        starts.push(Instant::now());
+        starts.len() as u64
     }
 
-    fn failures(&self) -> std::sync::MutexGuard<'_, Vec<Failure>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn rpc(self: Arc<Self>, channel: Channel, rpc: u64) {
+        match health_check(channel, rpc).await {
+            Ok(()) => drop(self.ok.fetch_add(1, Ordering::Relaxed)),
+            Err(status) => lock(&self.failures).push(Failure { rpc, status }),
+        }
     }
+}
+
+/// Each critical section is one step, so a panic in another one spoils nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn health_check(channel: Channel, number: u64) -> Result<(), Status> {

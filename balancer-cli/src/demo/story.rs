@@ -11,7 +11,7 @@ use balancer_channel::Channel;
 use super::{
     load::Load,
     screen::Screen,
-    verdict::{Spread, Verdict, is_even, judge},
+    verdict::{Evidence, Verdict, is_even, judge, spread},
 };
 use crate::{Backend, exit::Unusable, observe::Tally};
 
@@ -71,17 +71,14 @@ impl Stage<'_> {
             "{} gRPC backends on loopback, {RATE} RPCs per second, policy round_robin",
             backends.len()
         ));
-        let first = self.counts();
         self.watch(tokio::time::sleep(BEFORE)).await;
 
         self.screen.event(&format!(
             "KILL {killed}: its listener closes, its connections are reset"
         ));
         let in_flight_at_kill = self.backends[victim].kill().await;
-        let dead = self.counts();
         self.watch(tokio::time::sleep(DOWN)).await;
 
-        let down = self.counts();
         self.screen
             .event(&format!("RESTART {killed} on the same port"));
         let restarted = Instant::now();
@@ -89,16 +86,20 @@ impl Stage<'_> {
         listens.map_err(|error| Unusable::new(format!("{killed} cannot restart: {error}")))?;
         let ready_after = self.watch_return(&killed, restarted).await;
 
-        let back = self.counts();
         self.watch(tokio::time::sleep(AFTER)).await;
-        let after = self.counts();
         self.load.stop();
         self.finish().await;
         let elapsed = started.elapsed();
 
-        let errors = judge(&self.load.failures(), self.tally, &killed);
+        let evidence = Evidence {
+            starts: self.load.starts(),
+            attempts: self.tally.log(),
+            failures: self.load.failures(),
+            loss_known: self.tally.left(&killed),
+        };
+        let errors = judge(&evidence, &killed);
+        let spread = spread(&evidence, &backends, &killed, restarted);
         let avoidable = errors.iter().filter(|lost| lost.avoidable).count() as u64;
-        let after = difference(&back, &after);
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ok(Verdict {
             backends,
@@ -109,12 +110,8 @@ impl Stage<'_> {
             lost_avoidably: avoidable,
             in_flight_at_kill,
             ready_after_restart_ms: ready_after.map(ms),
-            even_again: is_even(&after),
-            spread: Spread {
-                before: difference(&first, &dead),
-                while_down: difference(&dead, &down),
-                after,
-            },
+            even_again: is_even(&spread.after),
+            spread,
             elapsed_ms: ms(elapsed),
             errors,
         })
@@ -180,8 +177,4 @@ impl Stage<'_> {
     fn counts(&self) -> Vec<u64> {
         self.backends.iter().map(Backend::begun).collect()
     }
-}
-
-fn difference(from: &[u64], to: &[u64]) -> Vec<u64> {
-    from.iter().zip(to).map(|(from, to)| to - from).collect()
 }

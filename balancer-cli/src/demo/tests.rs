@@ -2,76 +2,101 @@
 
 use std::time::{Duration, Instant};
 
-use balancer_api::{DoneInfo, OnDone, Status};
-
 use super::{
     load::Failure,
-    verdict::{Spread, Verdict, is_even, judge},
+    verdict::{Evidence, Spread, Verdict, is_even, judge, spread},
 };
-use crate::observe::Tally;
+use crate::observe::Attempt;
 
 const KILLED: &str = "127.0.0.1:1";
 const ALIVE: &str = "127.0.0.1:2";
 
-/// An attempt of `rpc` that failed at `address`.
-fn fail(tally: &Tally, address: &str, rpc: u64, was_sent: bool) {
-    let reset = Status::unavailable("connection reset");
-    let info = DoneInfo::new().with_err(&reset).with_bytes_sent(was_sent);
-    tally.site(address).on_done(rpc, &info);
+/// RPCs that start a millisecond apart.
+fn evidence(rpcs: u64) -> Evidence {
+    let start = Instant::now();
+    Evidence {
+        starts: (0..rpcs)
+            .map(|n| start + Duration::from_millis(n))
+            .collect(),
+        attempts: Vec::new(),
+        failures: Vec::new(),
+        loss_known: None,
+    }
 }
 
-fn failure(rpc: u64, started: Instant) -> Failure {
-    let status = tonic::Status::unavailable("connection reset");
-    Failure {
+fn attempt(rpc: u64, address: &str, is_ok: bool) -> Attempt {
+    Attempt {
         rpc,
-        started,
-        status,
+        address: address.into(),
+        is_ok,
     }
+}
+
+fn failure(rpc: u64) -> Failure {
+    let status = tonic::Status::unavailable("connection reset");
+    Failure { rpc, status }
 }
 
 #[test]
 fn only_what_was_on_the_dead_connection_is_excused() {
-    let tally = Tally::default();
-    let early = Instant::now();
-    fail(&tally, KILLED, 1, true);
-    fail(&tally, KILLED, 2, false);
-    fail(&tally, ALIVE, 3, true);
-    tally.site(KILLED).left();
-    let late = Instant::now() + Duration::from_secs(1);
-    fail(&tally, KILLED, 4, true);
-
-    let failures = [
-        failure(1, early),
-        failure(2, early),
-        failure(3, early),
-        failure(4, late),
-        failure(5, early),
+    let mut evidence = evidence(5);
+    evidence.loss_known = Some(evidence.starts[3]);
+    evidence.attempts = vec![
+        attempt(1, KILLED, false),
+        attempt(2, KILLED, true),
+        attempt(3, ALIVE, false),
+        attempt(5, KILLED, false),
     ];
-    let judged = judge(&failures, &tally, KILLED);
+    evidence.failures = (1..=5).map(failure).collect();
+    let judged = judge(&evidence, KILLED);
     let avoidable: Vec<(u64, bool)> = judged.iter().map(|l| (l.rpc, l.avoidable)).collect();
     assert_eq!(
         avoidable,
         [
             (1, false), // it was on its way when the backend died
-            (2, true),  // it never left
+            (2, true),  // the backend had answered it
             (3, true),  // it was sent to a backend that is alive
-            (4, true),  // it was sent to the dead one when that was known to be dead
-            (5, true),  // it was never sent at all
+            (4, true),  // it was never sent at all
+            (5, true),  // it was sent to the dead one when that was known to be dead
         ]
     );
 }
 
 #[test]
+fn rpcs_are_told_apart_by_when_they_started() {
+    let mut evidence = evidence(12);
+    let places = [
+        KILLED, ALIVE, KILLED, ALIVE, ALIVE, ALIVE, ALIVE, ALIVE, KILLED, ALIVE, KILLED, ALIVE,
+    ];
+    let attempts = (1..).zip(places);
+    evidence.attempts = attempts
+        .map(|(rpc, place)| attempt(rpc, place, true))
+        .collect();
+    // It ended last, but started first.
+    evidence.attempts.rotate_left(1);
+    evidence.loss_known = Some(evidence.starts[4]);
+    let backends = [KILLED.to_owned(), ALIVE.to_owned()];
+    let spread = spread(&evidence, &backends, KILLED, evidence.starts[6]);
+    assert_eq!(spread.before, [2, 2]);
+    assert_eq!(spread.while_down, [0, 2]);
+    assert_eq!(spread.after, [2, 2], "from the first RPC that came back on");
+}
+
+#[test]
 fn an_avoidable_loss_fails_the_demo_and_is_shown() {
-    let tally = Tally::default();
-    let good = verdict(judge(&[], &tally, KILLED));
+    let mut evidence = evidence(7);
+    let good = verdict(judge(&evidence, KILLED));
     assert!(good.is_good());
     assert!(good.for_people().contains("Nothing: no RPC was under way"));
 
-    let bad = verdict(judge(&[failure(7, Instant::now())], &tally, KILLED));
+    evidence.failures = vec![failure(7)];
+    let bad = verdict(judge(&evidence, KILLED));
     assert!(!bad.is_good());
     let text = bad.for_people();
-    assert!(text.contains("1 RPC WAS LOST that could have been saved"));
+    assert!(
+        text.contains("1 RPC WAS LOST that could have been saved"),
+        "{text}"
+    );
     assert!(
         text.contains("RPC 7: UNAVAILABLE: connection reset"),
         "{text}"

@@ -1,13 +1,16 @@
 //! What the demo has shown, and whether it is good.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 
 use super::load::Failure;
 use crate::{
     format::{self, count, counted, shown},
-    observe::Tally,
+    observe::Attempt,
 };
 
 /// What was seen; of `--json`, field by field.
@@ -25,7 +28,7 @@ pub(crate) struct Verdict {
     pub(crate) in_flight_at_kill: u64,
     /// From the restart until the channel had the backend back; `None` if it never had.
     pub(crate) ready_after_restart_ms: Option<u64>,
-    /// RPCs by backend, in the order of `backends`, as the backends counted them.
+    /// RPCs by backend, in the order of `backends`.
     pub(crate) spread: Spread,
     pub(crate) even_again: bool,
     pub(crate) elapsed_ms: u64,
@@ -48,23 +51,36 @@ pub(crate) struct Lost {
     pub(crate) message: String,
 }
 
+/// What is known of the RPCs when all is over.
+#[derive(Debug)]
+pub(crate) struct Evidence {
+    /// When each RPC started: the first is number 1.
+    pub(crate) starts: Vec<Instant>,
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) failures: Vec<Failure>,
+    /// When the policy knew that the killed backend was gone.
+    pub(crate) loss_known: Option<Instant>,
+}
+
 /// Judges the RPCs that failed while the backend at `killed` was lost.
 ///
 /// One that was on that backend's connection when it died cannot be saved: the backend may have done
 /// its work already, and who sends it again may have it done twice. Every other one can: it is known
 /// to have reached nobody, or was sent when the loss was known.
-pub(crate) fn judge(failures: &[Failure], tally: &Tally, killed: &str) -> Vec<Lost> {
-    let left = tally.left(killed);
-    let sent = tally.lost();
-    let judged = failures.iter().map(|failure| {
-        let was_sent_there = sent
-            .iter()
-            .any(|lost| lost.rpc == failure.rpc && &*lost.address == killed);
-        let was_before_the_loss_was_known = left.is_some_and(|left| failure.started <= left);
+pub(crate) fn judge(evidence: &Evidence, killed: &str) -> Vec<Lost> {
+    let judged = evidence.failures.iter().map(|failure| {
+        let was_lost_there = evidence.attempts.iter().any(|attempt| {
+            attempt.rpc == failure.rpc && &*attempt.address == killed && !attempt.is_ok
+        });
+        let was_before_the_loss_was_known = match (evidence.start(failure.rpc), evidence.loss_known)
+        {
+            (Some(start), Some(known)) => start <= known,
+            _ => false,
+        };
         let code = balancer_api::Code::from_i32(failure.status.code() as i32);
         Lost {
             rpc: failure.rpc,
-            avoidable: !(was_sent_there && was_before_the_loss_was_known),
+            avoidable: !(was_lost_there && was_before_the_loss_was_known),
             code: code.as_str(),
             message: failure.status.message().to_owned(),
         }
@@ -72,11 +88,57 @@ pub(crate) fn judge(failures: &[Failure], tally: &Tally, killed: &str) -> Vec<Lo
     judged.collect()
 }
 
+/// How the RPCs were spread over `backends` before the loss was known, from then until `restarted`,
+/// and from the first RPC that the backend got after that.
+pub(crate) fn spread(
+    evidence: &Evidence,
+    backends: &[String],
+    killed: &str,
+    restarted: Instant,
+) -> Spread {
+    let started = |attempt: &&Attempt| evidence.start(attempt.rpc);
+    let first_after = evidence
+        .attempts
+        .iter()
+        .filter(|attempt| &*attempt.address == killed)
+        .filter_map(|attempt| started(&attempt).filter(|start| *start > restarted))
+        .min();
+    let count = |from: Option<Instant>, to: Option<Instant>| -> Vec<u64> {
+        let within = |start: Instant| {
+            from.is_some_and(|from| start >= from) && to.is_none_or(|to| start < to)
+        };
+        let count_of = |backend: &String| {
+            let attempts = evidence.attempts.iter();
+            let of_it = attempts.filter(|attempt| *attempt.address == **backend);
+            of_it
+                .filter_map(|a| started(&a))
+                .filter(|s| within(*s))
+                .count() as u64
+        };
+        backends.iter().map(count_of).collect()
+    };
+    let known = evidence.loss_known;
+    Spread {
+        before: count(evidence.start(1), known),
+        while_down: count(known, Some(restarted)),
+        after: count(first_after, None),
+    }
+}
+
 /// Whether every backend got at least four fifths of its share.
 pub(crate) fn is_even(counts: &[u64]) -> bool {
     let sum: u64 = counts.iter().sum();
     let shares = counts.len() as u64;
     sum > 0 && counts.iter().all(|n| n * shares * 5 >= sum * 4)
+}
+
+// === impl Evidence ===
+
+impl Evidence {
+    fn start(&self, rpc: u64) -> Option<Instant> {
+        let index = usize::try_from(rpc.checked_sub(1)?).ok()?;
+        self.starts.get(index).copied()
+    }
 }
 
 // === impl Verdict ===

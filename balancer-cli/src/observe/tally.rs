@@ -1,4 +1,4 @@
-//! What is counted: attempts by address, and which RPCs were lost where.
+//! What is counted: attempts by address, and where each numbered RPC went.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use std::{
 use balancer_api::{DoneInfo, OnDone};
 use http::HeaderMap;
 
-/// The header in which an RPC whose loss is to be known carries its number.
+/// The header in which an RPC whose way is to be known carries its number, from 1.
 pub(crate) const RPC_NUMBER: &str = "balancer-rpc-number";
 
 /// Counts attempts by address.
@@ -22,15 +22,15 @@ pub(crate) const RPC_NUMBER: &str = "balancer-rpc-number";
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     sites: Mutex<BTreeMap<Arc<str>, Arc<Site>>>,
-    lost: Arc<Mutex<Vec<Lost>>>,
+    log: Arc<Mutex<Vec<Attempt>>>,
 }
 
-/// An attempt that failed after some of it went out.
+/// An attempt of a numbered RPC, some of which went out.
 #[derive(Clone, Debug)]
-pub(crate) struct Lost {
-    /// The RPC's, where it has one.
+pub(crate) struct Attempt {
     pub(crate) rpc: u64,
     pub(crate) address: Arc<str>,
+    pub(crate) is_ok: bool,
 }
 
 /// One address.
@@ -40,7 +40,7 @@ pub(crate) struct Site {
     attempts: AtomicU64,
     /// When its connection was known to be gone last.
     left: Mutex<Option<Instant>>,
-    lost: Arc<Mutex<Vec<Lost>>>,
+    log: Arc<Mutex<Vec<Attempt>>>,
 }
 
 /// The number that an RPC carries; 0 for none.
@@ -68,9 +68,9 @@ impl Tally {
         attempts.filter(|(_, attempts)| *attempts > 0).collect()
     }
 
-    /// The numbered RPCs of which an attempt failed on its way.
-    pub(crate) fn lost(&self) -> Vec<Lost> {
-        lock(&self.lost).clone()
+    /// The attempts of numbered RPCs, in the order in which they ended.
+    pub(crate) fn log(&self) -> Vec<Attempt> {
+        lock(&self.log).clone()
     }
 
     /// When the policy was last told that the connection to an address is gone.
@@ -78,8 +78,7 @@ impl Tally {
         *lock(&lock(&self.sites).get(address)?.left)
     }
 
-    /// What is counted of an address.
-    pub(crate) fn site(&self, address: &str) -> Arc<Site> {
+    pub(super) fn site(&self, address: &str) -> Arc<Site> {
         let mut sites = lock(&self.sites);
         if let Some(site) = sites.get(address) {
             return site.clone();
@@ -89,7 +88,7 @@ impl Tally {
             address: address.clone(),
             attempts: AtomicU64::new(0),
             left: Mutex::new(None),
-            lost: self.lost.clone(),
+            log: self.log.clone(),
         });
         sites.insert(address, site.clone());
         site
@@ -104,7 +103,7 @@ impl Tally {
 
 impl Site {
     /// Its connection is gone.
-    pub(crate) fn left(&self) {
+    pub(super) fn left(&self) {
         *lock(&self.left) = Some(Instant::now());
     }
 }
@@ -117,10 +116,11 @@ impl OnDone for Site {
         }
         // Relaxed: counters that are read when the RPCs are over.
         self.attempts.fetch_add(1, Ordering::Relaxed);
-        if rpc > 0 && info.err().is_some() {
-            lock(&self.lost).push(Lost {
+        if rpc > 0 {
+            lock(&self.log).push(Attempt {
                 rpc,
                 address: self.address.clone(),
+                is_ok: info.err().is_none(),
             });
         }
     }
