@@ -315,7 +315,7 @@ fn a_url_or_a_longer_name_is_not_a_machines_path() {
 
 #[test]
 fn a_long_file_is_split() {
-    let long = "//! Long.\n".repeat(751);
+    let long = "//! Long.\n".repeat(801);
     let found = tidy::lengths(&files(&[("a/src/long.rs", &long), ("a/notes.md", &long)]));
     assert_eq!(places(&found), ["a/src/long.rs"]);
 }
