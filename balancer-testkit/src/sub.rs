@@ -120,6 +120,18 @@ impl std::error::Error for Illegal {}
 impl Sub {
     /// Where `step` leads, or why it cannot happen now.
     pub(crate) fn target(&self, step: Move) -> Result<(State, StateCause), Illegal> {
+        match self.legal(step) {
+            Some(_) if self.removed => Err(Illegal(format!(
+                "{} was removed: nothing but SHUTDOWN may come",
+                self.name
+            ))),
+            Some(to) => Ok(to),
+            None => Err(self.illegal(step)),
+        }
+    }
+
+    /// Where `step` leads by the state table, if anywhere.
+    pub(crate) fn legal(&self, step: Move) -> Option<(State, StateCause)> {
         let when_asked = self.options.reconnect == Reconnect::WhenAsked;
         let health = self.options.health == HealthReporting::On;
         let after_loss = if when_asked {
@@ -147,15 +159,9 @@ impl Sub {
             (State::TransientFailure, Move::Idle) if !self.unhealthy && when_asked => {
                 (State::Idle, connection)
             }
-            _ => return Err(self.illegal(step)),
+            _ => return None,
         };
-        if self.removed {
-            return Err(Illegal(format!(
-                "{} was removed: nothing but SHUTDOWN may come",
-                self.name
-            )));
-        }
-        Ok(to)
+        Some(to)
     }
 
     fn illegal(&self, step: Move) -> Illegal {

@@ -390,11 +390,11 @@ impl World {
     /// The moves that are legal now: each SubConn that lives, by name, with each move.
     pub fn legal_steps(&self) -> Vec<(Arc<str>, Move)> {
         let inner = self.shared.lock();
-        let mut steps = Vec::new();
+        let mut steps = Vec::with_capacity(2 * inner.live.len());
         for id in &inner.live {
             let sub = &inner.subs[id.index()];
             for step in Move::ALL {
-                if sub.target(step).is_ok() {
+                if sub.legal(step).is_some() {
                     steps.push((sub.name.clone(), step));
                 }
             }

@@ -1,6 +1,6 @@
 //! Random scripts, each step chosen among what can happen.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use balancer_api::Builder;
 
@@ -49,6 +49,9 @@ pub fn search(
     search
 }
 
+/// Made once: lists are parsed.
+static LETTERS: LazyLock<Letters> = LazyLock::new(Letters::new);
+
 /// One random script, run while it is made.
 pub(crate) fn guided(
     trial: &Trial,
@@ -60,7 +63,7 @@ pub(crate) fn guided(
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(state)
     };
-    let letters = Letters::new();
+    let letters = &*LETTERS;
     let (mut world, verdict) = trial.world();
     let mut events = Vec::with_capacity(length);
     let mut scratch = Vec::new();
