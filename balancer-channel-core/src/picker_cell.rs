@@ -43,7 +43,7 @@ pub(crate) struct PickerCell<R> {
     current: Swap<Published<R>>,
     /// The generation of `current`, or `CLOSED`.
     generation: AtomicU64,
-    /// Whether a waiter may be registered, so that publishing without any costs no lock.
+    /// How many wait, for the limit and for people.
     waiting: AtomicUsize,
     waiters: Mutex<Waiters>,
     limit: usize,
@@ -110,7 +110,7 @@ impl<R> PickerCell<R> {
     /// and wakes it. `None` when it slept already.
     pub(crate) fn go_idle(&self) -> Option<Option<Arc<Published<R>>>> {
         // The flag first: who finds no picker must find the channel idle, or woken since.
-        if self.idle.swap(true, Ordering::SeqCst) {
+        if self.idle.swap(true, Ordering::AcqRel) {
             return None;
         }
         Some(self.replace(None))
@@ -118,11 +118,11 @@ impl<R> PickerCell<R> {
 
     /// Wakes the channel; answers whether it slept.
     pub(crate) fn leave_idle(&self) -> bool {
-        self.idle.swap(false, Ordering::SeqCst)
+        self.idle.swap(false, Ordering::AcqRel)
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.idle.load(Ordering::SeqCst)
+        self.idle.load(Ordering::Acquire)
     }
 
     fn replace(&self, new: Option<Arc<Published<R>>>) -> Option<Arc<Published<R>>> {
@@ -131,7 +131,7 @@ impl<R> PickerCell<R> {
         }
         let generation = self.generation.load(Ordering::Relaxed) + 1;
         let before = self.current.swap(new);
-        self.generation.store(generation, Ordering::SeqCst);
+        self.generation.store(generation, Ordering::Release);
         self.wake_all();
         before
     }
@@ -140,14 +140,14 @@ impl<R> PickerCell<R> {
     pub(crate) fn close(&self, reason: balancer_api::Status) -> Option<Arc<Published<R>>> {
         let _ = self.closed.set(reason);
         let before = self.current.swap(None);
-        self.generation.store(CLOSED, Ordering::SeqCst);
+        self.generation.store(CLOSED, Ordering::Release);
         self.wake_all();
         before
     }
 
     /// The generation of the last publication.
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::SeqCst)
+        self.generation.load(Ordering::Acquire)
     }
 
     pub(crate) fn closed(&self) -> Option<&balancer_api::Status> {
@@ -169,11 +169,13 @@ impl<R> PickerCell<R> {
     }
 
     fn wake_all(&self) {
-        if self.waiting.load(Ordering::SeqCst) == 0 {
-            return;
-        }
+        // The lock is taken also when nobody waits: a waiter that registers later comes after this
+        // critical section, and so after the new generation, which it looks at once more.
         let woken = {
             let mut waiters = lock(&self.waiters);
+            if waiters.slots.is_empty() {
+                return;
+            }
             waiters.epoch += 1;
             waiters.free.clear();
             std::mem::take(&mut waiters.slots)
@@ -196,14 +198,14 @@ impl<R> fmt::Debug for PickerCell<R> {
 
 impl<R> NextPicker<'_, R> {
     fn is_there(&self) -> bool {
-        self.cell.generation.load(Ordering::SeqCst) > self.seen
+        self.cell.generation.load(Ordering::Acquire) > self.seen
     }
 
     fn register(&mut self, waker: &Waker) -> Result<(), QueueFull> {
         if self.slot.is_none()
-            && self.cell.waiting.fetch_add(1, Ordering::SeqCst) >= self.cell.limit
+            && self.cell.waiting.fetch_add(1, Ordering::Relaxed) >= self.cell.limit
         {
-            self.cell.waiting.fetch_sub(1, Ordering::SeqCst);
+            self.cell.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(QueueFull);
         }
         let mine = Some(waker.clone());
@@ -234,7 +236,7 @@ impl<R> NextPicker<'_, R> {
 
     fn leave(&mut self) {
         if let Some((epoch, slot)) = self.slot.take() {
-            self.cell.waiting.fetch_sub(1, Ordering::SeqCst);
+            self.cell.waiting.fetch_sub(1, Ordering::Relaxed);
             let mut waiters = lock(&self.cell.waiters);
             let left = if waiters.epoch == epoch {
                 waiters.free.push(slot);
