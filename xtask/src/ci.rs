@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::report::Outcome;
 use crate::workspace::{Workspace, run as run_command};
-use crate::{bench, hygiene, newcomer, tidy};
+use crate::{bench, hygiene, interop, newcomer, pains, tidy};
 
 /// The time CI may take on a cold machine with two cores.
 const BUDGET: Duration = Duration::from_secs(40 * 60);
@@ -48,6 +48,14 @@ pub const STEPS: &[Step] = &[
     Step {
         name: "demo",
         run: demo,
+    },
+    Step {
+        name: "interop",
+        run: interop::run,
+    },
+    Step {
+        name: "pains",
+        run: pains::run,
     },
     Step {
         name: "bench",

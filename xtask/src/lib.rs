@@ -6,8 +6,11 @@
 
 pub mod bench;
 pub mod ci;
+pub mod codegen;
 pub mod hygiene;
+pub mod interop;
 pub mod newcomer;
+pub mod pains;
 pub mod report;
 pub mod tidy;
 pub mod workspace;

@@ -4,7 +4,10 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, ci, hygiene, newcomer, report::Outcome, tidy, workspace::Workspace};
+use xtask::{
+    bench, ci, codegen, hygiene, interop, newcomer, pains, report::Outcome, tidy,
+    workspace::Workspace,
+};
 
 /// Development commands of the workspace.
 #[derive(Debug, Parser)]
@@ -26,6 +29,12 @@ enum Command {
     Tidy,
     /// Slower rules: features one by one, MSRV, licences, public API listings, packaging.
     Hygiene(hygiene::Options),
+    /// The channel against grpcio's server, grpcio's client against our backends.
+    Interop,
+    /// The pains that bring users here: ours beside tonic's balanced channel, in a table.
+    Pains,
+    /// Writes the examples' generated code anew.
+    Codegen,
     /// Instructions per RPC against the floor, gated.
     Bench(bench::Options),
     /// A policy crate outside the workspace, built from the packages alone, balances real RPCs.
@@ -40,6 +49,9 @@ fn main() -> ExitCode {
         Command::Test => ci::test(&workspace),
         Command::Tidy => tidy::run(&workspace),
         Command::Hygiene(options) => hygiene::run(&workspace, &options),
+        Command::Interop => interop::run(&workspace),
+        Command::Pains => pains::run(&workspace),
+        Command::Codegen => codegen::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Newcomer => newcomer::run(&workspace),
     };
