@@ -20,7 +20,7 @@ use super::{
     progress::{Counts, Goal, Progress},
     stats::Stats,
 };
-use crate::{args::CallArgs, interrupt::interrupted};
+use crate::{args::CallArgs, interrupt};
 
 /// A load to be sent.
 pub(crate) struct Load {
@@ -79,6 +79,7 @@ impl Load {
 
     /// Sends all of it, or what Ctrl-C leaves time for.
     pub(crate) async fn run(self) -> Ended {
+        let interrupted = interrupt::listen();
         let started = Instant::now();
         let progress = Progress::start(&self.counts, self.goal);
         let (stop, stopped) = watch::channel(false);
@@ -99,7 +100,7 @@ impl Load {
         }
         let was_interrupted = tokio::select! {
             () = all_ended(&mut tasks) => false,
-            () = interrupted() => true,
+            () = interrupted => true,
         };
         if was_interrupted {
             // Workers hold receivers; an error would mean that none is left.

@@ -43,10 +43,10 @@ async fn call(args: &CallArgs) -> Result<Outcome, Unusable> {
     let channel = opened.channel;
     let states = States::watch(&channel);
     let ended = Load::new(args, channel.clone()).run().await;
-    let states = states.end();
     let snapshot = channel.snapshot();
     let attempts = tally.attempts();
     close(&channel).await;
+    let states = states.end().await;
 
     let was_interrupted = ended.was_interrupted;
     let report = Report::new(args, &opened.policy, ended, states, &snapshot, attempts);

@@ -1,20 +1,17 @@
 //! Which states the channel goes through, and when.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use balancer_api::ConnectivityState;
 use balancer_channel::Channel;
 use futures_util::{FutureExt, StreamExt};
-use tokio::task::JoinHandle;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 /// Writes down every state of a channel.
 #[derive(Debug)]
 pub(crate) struct States {
-    seen: Arc<Mutex<Seen>>,
-    watcher: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+    watcher: JoinHandle<Seen>,
 }
 
 /// States, each with the time since the watch began.
@@ -29,21 +26,33 @@ impl States {
         let mut states = channel.states();
         // There now: a task of its own would look a little later.
         let first = states.next().now_or_never().flatten();
-        let first = first.map(|state| (Duration::ZERO, state));
-        let seen = Arc::new(Mutex::new(Seen::from_iter(first)));
-        let pen = seen.clone();
+        let mut seen = Seen::from_iter(first.map(|state| (Duration::ZERO, state)));
+        let (stop, mut stopped) = oneshot::channel();
         let watcher = tokio::spawn(async move {
-            while let Some(state) = states.next().await {
-                let mut seen = pen.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.push((started.elapsed(), state));
+            loop {
+                // What there is comes before the end.
+                tokio::select! {
+                    biased;
+                    state = states.next() => match state {
+                        Some(state) => seen.push((started.elapsed(), state)),
+                        None => return seen,
+                    },
+                    _ = &mut stopped => return seen,
+                }
             }
         });
-        Self { seen, watcher }
+        Self { stop, watcher }
     }
 
-    /// What was seen. Call it before the channel is closed: its end is no news.
-    pub(crate) fn end(self) -> Seen {
-        self.watcher.abort();
-        std::mem::take(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    /// All that there was before the channel was closed, its end not included.
+    ///
+    /// Call it afterwards: an RPC may hear of a state before its watchers do, so only the end tells
+    /// that nothing is missing.
+    pub(crate) async fn end(self) -> Seen {
+        // An error: the channel has ended, and the watcher with it.
+        let _ = self.stop.send(());
+        let mut seen = self.watcher.await.unwrap_or_default();
+        seen.retain(|(_, state)| *state != ConnectivityState::Shutdown);
+        seen
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     Backend,
     args::DemoArgs,
     exit::{Outcome, Unusable},
-    interrupt::interrupted,
+    interrupt,
     observe::{self, Tally},
     output,
 };
@@ -32,9 +32,10 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Outcome, Unusable> {
         .build()
         .map_err(|error| Unusable::new(format!("no threads to work with: {error}")))?;
     let outcome = runtime.block_on(async {
+        let interrupted = interrupt::listen();
         tokio::select! {
             outcome = demo(args) => outcome,
-            () = interrupted() => {
+            () = interrupted => {
                 output::say("interrupted");
                 Ok(if args.serve { Outcome::Good } else { Outcome::Interrupted })
             }
