@@ -12,8 +12,9 @@ use std::sync::{
 
 use balancer_api::{
     Balancer, BuildOptions, Builder, CallEvent, CallId, Child, ChildConfig, ChildEvent, ClientConn,
-    ConfigError, ConfigFields, DoneInfo, LbConfig, OnDone, ParseContext, Pick, PickError,
-    PickOptions, Picker, Rejected, ResolveError, ResolvedAddrs, SubConn, SubConnState, TimerId,
+    ConfigError, ConfigFields, ConnectivityState, DoneInfo, FailingPicker, LbConfig, OnDone,
+    ParseContext, Pick, PickError, PickOptions, Picker, Rejected, ResolveError, ResolvedAddrs,
+    SubConn, SubConnState, TimerId,
 };
 
 /// Makes the policy; `totals` are shared by all its channels.
@@ -80,28 +81,19 @@ impl Builder for InFlight {
         let mut fields = ConfigFields::parse(json)?;
         let child = fields.child_policy("childPolicy", cx)?;
         fields.finish(cx);
-        match child {
-            Some(child) => Ok(LbConfig::new(json, InFlightConfig { child })),
-            None => Err(ConfigError::new("childPolicy", "", "is required")),
-        }
+        let child = ConfigFields::required("childPolicy", child)?;
+        Ok(LbConfig::new(json, InFlightConfig { child }))
     }
 }
 
 // === impl InFlightBalancer ===
 
 impl InFlightBalancer {
-    /// The child that the configuration asks for: the one that runs, or a new one.
-    fn child(&mut self, config: &ChildConfig) -> &mut Child {
-        let kept = self
-            .child
-            .take()
-            .filter(|child| child.name() == config.name());
-        // A child that is not kept is closed by its drop, SubConns and all.
-        let child = self
-            .child
-            .insert(kept.unwrap_or_else(|| Child::build(self.cc.clone(), config, &self.options)));
-        child.set_config(config.config().cloned());
-        child
+    /// There is no child to answer: RPCs fail with what went wrong instead of hanging.
+    fn fail(&self, why: &str) {
+        let picker = FailingPicker::new(PickError::transient_failure(why));
+        self.cc
+            .update_balancer_state(ConnectivityState::TransientFailure, Arc::new(picker));
     }
 
     /// Nothing is this policy's own, so all that happens is the child's, or nobody's any more.
@@ -122,17 +114,28 @@ impl Balancer for InFlightBalancer {
             // Nothing comes after close; if it did, no child may be made.
             _ if self.closed => return Ok(()),
             Ok(resolved) => resolved,
-            Err(error) => return self.pass_on(ChildEvent::Resolved(Err(error))),
+            Err(error) => {
+                if self.child.is_none() {
+                    self.fail(error.message());
+                }
+                return self.pass_on(ChildEvent::Resolved(Err(error)));
+            }
         };
         let config = resolved.config.clone();
         let config: Option<&InFlightConfig> = config.as_ref().and_then(LbConfig::downcast_ref);
         let Some(config) = config else {
-            return Err(Rejected::new("in_flight needs its childPolicy"));
+            let why = "in_flight needs its childPolicy";
+            if self.child.is_none() {
+                self.fail(why);
+            }
+            return Err(Rejected::new(why));
         };
         // The result's configuration is ours; without one, the child is given its own.
         let resolved = resolved.with_config(None);
         let event = ChildEvent::Resolved(Ok(resolved));
-        self.child(&config.child).handle(event).into_result()
+        Child::update(&mut self.child, &self.cc, &config.child, &self.options)
+            .handle(event)
+            .into_result()
     }
 
     fn handle_sub_conn_state_change(&mut self, sub_conn: &SubConn, state: &SubConnState<'_>) {

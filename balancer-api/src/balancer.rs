@@ -134,6 +134,9 @@ pub struct BuildOptions {
     pub target: Arc<str>,
     /// The `:authority` of the channel's RPCs.
     pub authority: Arc<str>,
+    /// The policy's configuration, where it is known by now; it comes again with each resolver
+    /// result. A composite can build its children from it at once.
+    pub config: Option<LbConfig>,
 }
 
 /// What a resolver found.
@@ -187,6 +190,7 @@ impl BuildOptions {
             dialer: None,
             authority: target.clone(),
             target,
+            config: None,
         }
     }
 
@@ -194,6 +198,13 @@ impl BuildOptions {
     #[must_use]
     pub fn with_authority(mut self, authority: impl Into<Arc<str>>) -> Self {
         self.authority = authority.into();
+        self
+    }
+
+    /// Sets [`config`](Self::config).
+    #[must_use]
+    pub fn with_config(mut self, config: Option<LbConfig>) -> Self {
+        self.config = config;
         self
     }
 

@@ -30,6 +30,20 @@ use crate::{
 /// A `Child` knows its SubConns, timers and calls, and cleans up after its policy when it is closed
 /// or dropped. A graceful policy switch is two of them.
 ///
+/// # Writing a composite
+/// - Build the children when the configuration is known: in `build` from
+///   [`BuildOptions::config`], or at the first resolver result ([`update`](Self::update)).
+/// - Hand every event to each child until one says it is [mine](Handled::Mine); `ChildEvent` is
+///   `Clone`. [`Settle`](ChildEvent::Settle) goes to all.
+/// - While there is no child, the first resolver error is yours to answer: report
+///   TRANSIENT_FAILURE with it, or RPCs hang.
+/// - Drop duplicates from the endpoints before you divide them. A child whose share is empty
+///   reports TRANSIENT_FAILURE and [`Rejected`]: leave it out.
+/// - A child that has published nothing counts as CONNECTING. To make one state of many use
+///   [`ConnectivityStateEvaluator`](crate::ConnectivityStateEvaluator).
+/// - An endpoint that moves from one child to another is connected anew: SubConns belong to the
+///   child that made them.
+///
 /// # Threads
 /// Owned by the composite and used from its callbacks. The ClientConn that the child policy sees
 /// may be used from any thread, like every other.
@@ -93,7 +107,7 @@ pub struct Child {
 }
 
 /// Something for one of the children, handed to each until one says that it was its own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ChildEvent<'a> {
     /// From [`Balancer::handle_sub_conn_state_change`].
@@ -148,7 +162,10 @@ struct Owned {
     leaving: FixedSet<SubConn>,
     timers: FixedSet<TimerId>,
     calls: FixedSet<CallId>,
+    /// What the child published last.
     output: Option<(ConnectivityState, Arc<dyn Picker>)>,
+    /// Whether that was not taken yet.
+    fresh: bool,
     /// States published since the output was last taken, without repetitions.
     transitions: Vec<ConnectivityState>,
 }
@@ -172,7 +189,10 @@ impl Child {
             running: AtomicBool::new(false),
         });
         let running = Running::start(&conn);
-        let balancer = config.builder().build(conn.clone(), options.clone());
+        let balancer = config.builder().build(
+            conn.clone(),
+            options.clone().with_config(config.config().cloned()),
+        );
         drop(running);
         Self {
             name: config.name().into(),
@@ -181,6 +201,23 @@ impl Child {
             conn,
             dirty: true,
         }
+    }
+
+    /// Sees to it that `slot` holds the child that `config` names: the one that is there, with its
+    /// new configuration, or a new one in its place. What every composite does with each resolver
+    /// result.
+    pub fn update<'a>(
+        slot: &'a mut Option<Self>,
+        parent: &Arc<dyn ClientConn>,
+        config: &ChildConfig,
+        options: &BuildOptions,
+    ) -> &'a mut Self {
+        let kept = slot.take().filter(|child| child.name() == config.name());
+        // A child that is not kept is closed by its drop, SubConns and all.
+        let child =
+            slot.insert(kept.unwrap_or_else(|| Self::build(parent.clone(), config, options)));
+        child.set_config(config.config().cloned());
+        child
     }
 
     /// The child policy's name.
@@ -261,7 +298,26 @@ impl Child {
     pub fn take_output(&mut self) -> Option<(ConnectivityState, Arc<dyn Picker>)> {
         let mut owned = self.conn.owned();
         owned.transitions.clear();
-        owned.output.take()
+        if mem::take(&mut owned.fresh) {
+            owned.output.clone()
+        } else {
+            None
+        }
+    }
+
+    /// The state that the child published last, whether it was taken or not; `None` before the
+    /// first. A child that has published nothing yet counts as CONNECTING.
+    pub fn state(&self) -> Option<ConnectivityState> {
+        self.conn.owned().output.as_ref().map(|(state, _)| *state)
+    }
+
+    /// The picker that the child published last, whether it was taken or not.
+    pub fn picker(&self) -> Option<Arc<dyn Picker>> {
+        self.conn
+            .owned()
+            .output
+            .as_ref()
+            .map(|(_, picker)| picker.clone())
     }
 
     /// The states that the child went through since the output was last taken, without
@@ -460,6 +516,7 @@ impl ClientConn for ChildConn {
                 }
                 owned.transitions.push(state);
             }
+            owned.fresh = true;
             owned.output.replace((state, picker))
         });
         // Outside the lock: a picker's Drop is the policy's code.

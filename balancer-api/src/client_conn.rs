@@ -47,7 +47,8 @@ pub trait ClientConn: Send + Sync {
     ) -> Result<SubConn, NewSubConnError>;
 
     /// Removes `sub_conn`: no pick of it is honoured any more, streams on it run to their end, and
-    /// the balancer is told SHUTDOWN once and then nothing. A second call does nothing.
+    /// the balancer is told SHUTDOWN once and then nothing. A second call does nothing. Calls of the
+    /// policy's own on it go on like other streams: cancel those that are of no use any more.
     fn remove_sub_conn(&self, sub_conn: &SubConn);
 
     /// Publishes the policy's state and picker as one value.
@@ -80,6 +81,9 @@ pub trait ClientConn: Send + Sync {
     /// Runs [`Balancer::settle`](crate::Balancer::settle) soon, on the serial queue. For a picker or
     /// an observer on another thread that has found something to publish; many calls become one
     /// `settle`. Costs an atomic operation when one is pending already.
+    ///
+    /// An observer that wakes its policy holds a [`std::sync::Weak`] of the ClientConn or a clone;
+    /// either is given back when the policy's pickers are gone.
     fn wake(&self);
 
     /// Starts a call on the connection of `sub_conn`: a load-report stream, a probe, a look-aside
@@ -137,6 +141,8 @@ pub trait Source: Send + Sync {
 }
 
 /// A point on a ClientConn's clock: nanoseconds since the ClientConn was made.
+///
+/// Zero is a point like any other, and the usual one in tests: do not use it to say "never".
 ///
 /// ```
 /// use balancer_api::Timestamp;

@@ -431,6 +431,22 @@ impl ConfigFields {
         }
     }
 
+    /// For a field that must be there: what its reader found, or an error that names it.
+    ///
+    /// ```
+    /// use balancer_api::ConfigFields;
+    /// let mut fields = ConfigFields::parse("{}").unwrap();
+    /// let size = fields.u32("subsetSize", 1..=u32::MAX).unwrap();
+    /// let error = ConfigFields::required("subsetSize", size).unwrap_err();
+    /// assert_eq!(error.to_string(), "subsetSize: is required");
+    /// ```
+    ///
+    /// # Errors
+    /// The field is absent.
+    pub fn required<T>(name: &'static str, found: Option<T>) -> Result<T, ConfigError> {
+        found.ok_or_else(|| ConfigError::new(name, "", "is required"))
+    }
+
     /// The JSON text of a field, for what the other readers do not cover.
     pub fn json(&mut self, name: &'static str) -> Option<String> {
         self.value(name).map(|value| value.get().to_owned())

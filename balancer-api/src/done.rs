@@ -21,6 +21,17 @@ use crate::{Code, Status, Timestamp, client_conn::Source};
 /// Exactly once for each successful pick that carried the observer, however the RPC ends: finished,
 /// failed, cancelled, dropped, or never sent since the SubConn was not READY after all.
 ///
+/// # What it is told
+/// | the RPC | `err` | `bytes_sent` |
+/// |---|---|---|
+/// | ended with OK | none | yes |
+/// | ended with another status | that status | yes |
+/// | was cancelled or dropped after it was sent | CANCELLED | yes |
+/// | passed its deadline | DEADLINE_EXCEEDED | if it was sent |
+/// | failed on a connection that never took it, and will be picked for again | UNAVAILABLE | no |
+/// | was picked for a SubConn that was not READY | none | no |
+/// | had its [`Pick`](crate::Pick) dropped by a wrapping picker | CANCELLED | no |
+///
 /// # Threads
 /// On the RPC's own task or thread, many at once, also after the policy was closed.
 ///

@@ -3,7 +3,8 @@
 //! Most policies differ only in how they choose among connected backends. The base does the rest as
 //! gRPC's policies do it (gRFC A62 and the connectivity semantics):
 //!
-//! - one SubConn per distinct endpoint, connected at once and again whenever it is IDLE; endpoints
+//! - one SubConn per distinct endpoint, connected at once (from a random place in the list on, so that
+//!   many clients do not start alike) and again whenever it is IDLE; endpoints
 //!   that are gone are removed, the others keep their connection, also when the order changes;
 //! - the aggregate state, with sticky failure: an endpoint that failed counts as failed until it is
 //!   READY again, so that RPCs do not hang while dead backends are redialled;
@@ -63,6 +64,13 @@ use crate::{
 ///
 /// # Calls
 /// As for [`Balancer`](crate::Balancer): one caller, one call at a time.
+///
+/// # Order
+/// What happened comes first, in order ([`on_ready`](Self::on_ready),
+/// [`on_not_ready`](Self::on_not_ready), timers, calls), then [`settle`](Self::settle), then, if
+/// something changed (readiness, the list, its attributes or the configuration, or a hook asked
+/// for it), [`build_picker`](Self::build_picker). All of them may use the ClientConn. There is no
+/// hook at close: implement `Drop` where something has to be undone.
 ///
 /// # Hooks
 /// Those that answer a `bool` say with `true` that a new picker is wanted; it is built in the same
