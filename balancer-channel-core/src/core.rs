@@ -109,7 +109,8 @@ impl<E: Env> Core<E> {
         self.handle.shared.queue.push(Item::ResetBackoff);
     }
 
-    /// Closes the channel; RPCs that wait and RPCs in flight end with CANCELLED.
+    /// Closes the channel; RPCs that wait and RPCs in flight end with CANCELLED. Hurries a graceful
+    /// close that is under way; otherwise a second call does nothing.
     pub fn close(&self) {
         self.handle.shared.queue.push(Item::Close(CloseMode::Now));
     }

@@ -75,7 +75,6 @@ async fn ask<E: Env>(shared: Arc<Shared<E>>, requests: Arc<Requests>, number: u6
                 shared.env.sleep_until(earliest).await;
             });
             select(changed, requested).await;
-            requests.reset_backoff.store(false, Ordering::SeqCst);
         } else {
             if requests.reset_backoff.swap(false, Ordering::SeqCst) {
                 failures = 0;

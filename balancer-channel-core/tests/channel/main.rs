@@ -5,6 +5,7 @@ mod support;
 
 mod calls;
 mod close;
+mod costs;
 mod idle;
 mod panics;
 mod picks;

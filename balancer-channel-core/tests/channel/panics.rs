@@ -174,6 +174,24 @@ fn a_panicking_callback_has_asked_for_nothing() {
 }
 
 #[test]
+fn what_another_thread_made_for_a_build_that_panicked_is_not_left_behind() {
+    // Its announcement is in the queue, not among what the panicking callback asked for.
+    let fixture = Fixture::new("x");
+    fixture.a.hook(|stage, event| {
+        if matches!(event, Event::Build) {
+            std::thread::scope(|scope| {
+                scope.spawn(|| stage.make("y", Reconnect::WhenAsked).connect());
+            });
+            panic!("oh no");
+        }
+        Flow::Default
+    });
+    fixture.connect();
+    assert_eq!(fixture.core.snapshot().sub_conns.len(), 0);
+    assert_eq!(fixture.log.take(), ["a1: build", "a1: drop"], "nor dialled");
+}
+
+#[test]
 fn the_waits_grow_and_ten_calm_seconds_end_that() {
     let fixture = panicking(|event| matches!(event, Event::Addrs(_)));
     let mut gaps = Vec::new();

@@ -1,0 +1,38 @@
+//! What an RPC's own path costs: no allocation, no lock of ours, whatever the balancer does.
+
+use balancer_api::{DoneInfo, PickOptions};
+use balancer_channel_core::PickOutcome;
+
+use crate::support::Fixture;
+
+#[test]
+fn a_pick_allocates_nothing() {
+    let fixture = Fixture::new("x y");
+    fixture.connect();
+    let core = &fixture.core;
+    let pick = || {
+        let options = PickOptions::new("/s/m").with_source(core.source());
+        match core.current().pick(&options) {
+            PickOutcome::Complete(attempt) => {
+                core.prove(&attempt.sub_conn);
+                attempt
+                    .done
+                    .complete(&DoneInfo::new().with_source(core.source()));
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    // The puppet's observer writes down what it is told: that is the test's cost, not the channel's.
+    fixture.a.dones.log.lock().unwrap().reserve(10_000);
+    for _ in 0..10 {
+        pick();
+    }
+    fixture.run();
+    let puppet = allocation_counter::measure(|| drop("ok".to_owned())).count_total;
+    let counted = allocation_counter::measure(|| (0..1_000).for_each(|_| pick()));
+    assert_eq!(
+        counted.count_total,
+        1_000 * puppet,
+        "beside the observer's line"
+    );
+}
