@@ -58,6 +58,10 @@ pub const STEPS: &[Step] = &[
         run: pains::run,
     },
     Step {
+        name: "loom",
+        run: loom,
+    },
+    Step {
         name: "bench",
         run: bench::check,
     },
@@ -178,6 +182,20 @@ fn step_names() -> clap::builder::PossibleValuesParser {
 }
 
 // === The steps that are plain cargo commands ===
+
+/// Every interleaving of the picker cell's small models.
+fn loom(workspace: &Workspace) -> Result<Outcome> {
+    let models = [
+        "test",
+        "--release",
+        "-p",
+        "balancer-channel-core",
+        "--features",
+        "loom",
+    ];
+    run_command(workspace.cargo(models.into_iter().chain(["--test", "loom"])))?;
+    Ok(Outcome::pass())
+}
 
 fn fmt(workspace: &Workspace) -> Result<Outcome> {
     passes(workspace.cargo(["fmt", "--all", "--check"]))
