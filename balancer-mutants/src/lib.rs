@@ -1,6 +1,7 @@
 //! Wrong policies and channels that the testkit must catch, and right ones that it must not.
 #![forbid(unsafe_code)]
 
+pub mod channel;
 pub mod happy_first;
 pub mod least_busy;
 pub mod pick_first;

@@ -57,6 +57,7 @@ mod scenario;
 mod story;
 pub mod strategy;
 mod sub;
+mod witness;
 mod world;
 
 pub use conformance::Conformance;
@@ -73,4 +74,5 @@ pub use rpc::Rpc;
 pub use scenario::Scenario;
 pub use story::Script;
 pub use sub::{Illegal, Move, SubId};
+pub use witness::{ChannelLaw, Complaint, Witness};
 pub use world::{Refused, Setup, World};

@@ -53,8 +53,7 @@ impl Builder for PassThrough {
     }
 
     fn build(&self, cc: Arc<dyn ClientConn>, options: BuildOptions) -> Box<dyn Balancer> {
-        // The child's configuration arrives with each resolver result.
-        let child = ChildConfig::new(self.inner.clone(), None);
+        let child = ChildConfig::new(self.inner.clone(), options.config.clone());
         let child = Child::build(cc.clone(), &child, &options);
         Box::new(Passing { cc, child })
     }

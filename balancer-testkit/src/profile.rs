@@ -23,6 +23,7 @@ pub struct Profile {
     pub(crate) sticky: bool,
     pub(crate) drops: bool,
     pub(crate) selective: bool,
+    pub(crate) composite: bool,
     pub(crate) config: Option<Arc<str>>,
     pub(crate) children: Vec<Arc<dyn Builder>>,
     pub(crate) laws: LawSet,
@@ -54,6 +55,7 @@ impl Profile {
             sticky: true,
             drops: false,
             selective: false,
+            composite: false,
             config: None,
             children: Vec::new(),
             laws: LawSet::all(),
@@ -127,6 +129,14 @@ impl Profile {
         self
     }
 
+    /// It divides the endpoints among children: an endpoint may move from one child to another, and
+    /// is then connected anew, or be given to several, each of which connects to it.
+    #[must_use]
+    pub fn composite(mut self) -> Self {
+        self.composite = true;
+        self
+    }
+
     /// The configuration to run with: the JSON beside the policy's name in a service config.
     #[must_use]
     pub fn with_config(mut self, json: impl Into<Arc<str>>) -> Self {
@@ -194,6 +204,7 @@ impl fmt::Debug for Profile {
             .field("sticky", &self.sticky)
             .field("drops", &self.drops)
             .field("selective", &self.selective)
+            .field("composite", &self.composite)
             .field("config", &self.config)
             .finish_non_exhaustive()
     }

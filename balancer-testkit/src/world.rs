@@ -110,7 +110,7 @@ struct Children<'a>(&'a [Arc<dyn Builder>]);
 /// A SubConn that nobody made.
 struct Nobody;
 
-/// How many follow-up deliveries one event may have before the policy counts as restless.
+/// How many follow-ups a policy may bring about after one event before it counts as restless.
 const PATIENCE: usize = 1_000;
 
 // === impl Setup ===
@@ -259,7 +259,7 @@ impl World {
             return;
         };
         self.shared.begin(Told::Build);
-        let options = BuildOptions::new(target.clone());
+        let options = BuildOptions::new(target.clone()).with_config(self.config.clone());
         let built = catch_unwind(AssertUnwindSafe(|| self.builder.build(conn, options)));
         self.shared.end(built.is_err());
         match built {
@@ -913,7 +913,9 @@ impl World {
         if self.holding {
             return;
         }
-        for _ in 0..PATIENCE {
+        // What is there already, such as SHUTDOWN of thousands, is none of the policy's unrest.
+        let patience = PATIENCE + 2 * self.shared.lock().queue.len();
+        for _ in 0..patience {
             let Some(item) = self.next_item() else {
                 return;
             };

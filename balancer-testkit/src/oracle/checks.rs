@@ -162,7 +162,7 @@ impl Oracle {
         }
         // In a run of many callbacks another list may have come between.
         let removed_ready = mem::take(&mut self.run.removed_ready);
-        let alone = self.run.callbacks == 1;
+        let alone = self.run.callbacks == 1 && !self.profile.composite;
         for (id, addresses, was_endpoint) in removed_ready.into_iter().filter(|_| alone) {
             let set = Endpoint::new(addresses.iter().cloned());
             let mut listed = self.wanted.iter().any(|(want, _)| *want == set);
@@ -259,11 +259,10 @@ impl Oracle {
             });
         }
         let few_are_fine = self.refused || self.profile.selective;
-        let wrong = self
-            .wanted
-            .iter()
-            .zip(&have)
-            .find(|((_, want), have)| **have > *want || (**have < *want && !few_are_fine));
+        let many_are_fine = self.profile.composite;
+        let wrong = self.wanted.iter().zip(&have).find(|((_, want), have)| {
+            (**have > *want && !many_are_fine) || (**have < *want && !few_are_fine)
+        });
         if let Some(((set, want), have)) = wrong {
             let message = format!("{set} has {have} SubConns, and should have {want}");
             self.broke(Law::OnePerEndpoint, || message);
