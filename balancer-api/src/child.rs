@@ -345,15 +345,20 @@ impl Child {
             return;
         };
         self.conn.owned().closed = true;
+        // What it owned is given back even if its close or its Drop panics. After a panic its Drop
+        // is not run: a second one would abort the process.
         let closed = catch_unwind(AssertUnwindSafe(|| balancer.close()));
+        let closed = match closed {
+            Ok(()) => catch_unwind(AssertUnwindSafe(move || drop(balancer))),
+            Err(panic) => {
+                mem::forget(balancer);
+                Err(panic)
+            }
+        };
+        self.conn.release();
         if let Err(panic) = closed {
-            // What it owned is given back all the same; its Drop is not run in that state.
-            mem::forget(balancer);
-            self.conn.release();
             resume_unwind(panic);
         }
-        drop(balancer);
-        self.conn.release();
     }
 
     /// Ends a child whose policy has panicked: like [`close`](Self::close), but the policy is not

@@ -26,6 +26,7 @@ struct PuppetInner {
     /// What it asks for in its callbacks, once.
     act: Option<Act>,
     panic_on_close: bool,
+    panic_on_drop: bool,
 }
 
 type Act = Box<dyn FnOnce(&dyn ClientConn) + Send>;
@@ -133,6 +134,9 @@ impl Balancer for PuppetBalancer {
 impl Drop for PuppetBalancer {
     fn drop(&mut self) {
         self.told("dropped");
+        if self.0.inner.lock().unwrap().panic_on_drop {
+            panic!("a policy that cannot be dropped");
+        }
     }
 }
 
@@ -531,6 +535,18 @@ fn a_child_that_panics_in_close_is_cleaned_up_after() {
     child.close();
     drop(child);
     assert_eq!(parent.take(), [], "once");
+}
+
+#[test]
+fn a_child_that_panics_in_its_drop_is_cleaned_up_after() {
+    let parent = Recorder::new();
+    let puppet = Puppet::default();
+    let mut child = puppet.child(&parent);
+    sub_conn(&*puppet.cc());
+    puppet.inner.lock().unwrap().panic_on_drop = true;
+    let panicked = catch_unwind(AssertUnwindSafe(|| child.close()));
+    assert!(panicked.is_err(), "the composite's caller must hear of it");
+    assert_eq!(parent.take().pop(), Some(Asked::Remove(0)));
 }
 
 #[test]
