@@ -3,13 +3,15 @@
 
 use std::{
     fmt,
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use balancer_api::{Code, Done, DoneInfo, PickError, PickOptions, Status, SubConn};
+use balancer_api::{
+    Code, ConnectivityState, Done, DoneInfo, PickError, PickOptions, Status, SubConn,
+};
 use balancer_channel_core::{Attempt, BoxFuture, Core, PickOutcome};
 use http::HeaderMap;
 use pin_project_lite::pin_project;
@@ -39,6 +41,19 @@ pin_project! {
         // Armed when the RPC has a deadline.
         #[pin]
         sleep: Option<Sleep>,
+    }
+
+    impl PinnedDrop for ResponseFuture {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            let sent = this.stage.sent();
+            // The stream ends before its end is told, here as elsewhere.
+            *this.stage = Stage::Done;
+            if this.call.picked.is_some() {
+                let status = Status::new(Code::Cancelled, "the RPC was dropped");
+                this.call.tell(&status, sent);
+            }
+        }
     }
 }
 
@@ -70,7 +85,9 @@ struct Call {
     /// Whether the header on the wire says something else than what is left.
     rewrite_timeout: bool,
     picked: Option<Picked>,
-    /// Where it was sent without success.
+    /// How often it was sent without success.
+    attempts: u32,
+    /// Where that was; each once, however often.
     tried: Vec<SubConn>,
     /// How often it turned out not to have left.
     unsent: u32,
@@ -90,6 +107,7 @@ struct Picked {
 struct CallEnd {
     done: Done,
     core: Option<Core<TokioEnv>>,
+    deadline: Option<Instant>,
 }
 
 /// Tries that never left are repeated at once so often; then with growing pauses.
@@ -115,13 +133,6 @@ impl Future for ResponseFuture {
         let mut this = self.project();
         let call = this.call;
         loop {
-            if let Some(sleep) = this.sleep.as_mut().as_pin_mut()
-                && sleep.poll(cx).is_ready()
-            {
-                let in_flight = matches!(this.stage, Stage::Send(_));
-                *this.stage = Stage::Done;
-                return Poll::Ready(Err(call.expired(in_flight)));
-            }
             match this.stage {
                 Stage::Pick => {
                     match call.pick() {
@@ -131,15 +142,17 @@ impl Future for ResponseFuture {
                             return Poll::Ready(Err(status));
                         }
                     }
-                    if let (Some(deadline), None) =
-                        (call.deadline, this.sleep.as_ref().as_pin_ref())
+                    // Anew where the service config came after the first pick and shortens it.
+                    let armed = this.sleep.as_ref().as_pin_ref().map(|s| s.deadline());
+                    if let Some(deadline) = call.deadline
+                        && armed != Some(deadline)
                     {
                         let sleep = call.core.env().sleep(deadline);
                         this.sleep.set(Some(sleep));
                     }
                 }
                 Stage::Send(rpc) => match Pin::new(rpc).poll(cx) {
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => break,
                     Poll::Ready(Ok(response)) => {
                         *this.stage = Stage::Done;
                         return Poll::Ready(Ok(call.begun(response)));
@@ -153,7 +166,7 @@ impl Future for ResponseFuture {
                     },
                 },
                 Stage::Wait(waiting) => match waiting.as_mut().poll(cx) {
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => break,
                     Poll::Ready(Ok(())) => *this.stage = Stage::Pick,
                     Poll::Ready(Err(status)) => {
                         *this.stage = Stage::Done;
@@ -165,6 +178,16 @@ impl Future for ResponseFuture {
                 }
             }
         }
+        // After the stage, which ends when the channel's runtime does: to poll a timer of a runtime
+        // that is gone would panic. A pick looks at the clock itself.
+        if let Some(sleep) = this.sleep.as_pin_mut() {
+            ready!(sleep.poll(cx));
+            let in_flight = matches!(this.stage, Stage::Send(_));
+            let sent = this.stage.sent();
+            *this.stage = Stage::Done;
+            return Poll::Ready(Err(call.expired(in_flight, sent)));
+        }
+        Poll::Pending
     }
 }
 
@@ -202,6 +225,7 @@ impl Call {
             deadline: timeout.and_then(|timeout| started.checked_add(timeout)),
             rewrite_timeout: false,
             picked: None,
+            attempts: 0,
             tried: Vec::new(),
             unsent: 0,
             refused: false,
@@ -244,17 +268,16 @@ impl Call {
                 .checked_duration_since(Instant::now())
                 .filter(|left| !left.is_zero());
             if left.is_none() {
-                return Err(self.expired(false));
+                return Err(self.expired(false, false));
             }
         }
-        let attempt = u32::try_from(self.tried.len()).unwrap_or(u32::MAX);
         let options = PickOptions::new(path)
             .with_headers(request.head.headers())
             .with_deadline(
                 self.deadline
                     .map(|deadline| self.core.env().timestamp(deadline)),
             )
-            .with_attempt(attempt, &self.tried)
+            .with_attempt(self.attempts, &self.tried)
             .with_wait_for_ready(self.wait_for_ready.or(asked).unwrap_or(false))
             .with_source(self.core.source());
         let outcome = current.pick(&options);
@@ -304,9 +327,9 @@ impl Call {
     /// The response has begun: whatever follows, the RPC is not tried again.
     fn begun(&mut self, response: RpcResponse) -> http::Response<Body> {
         let done = match self.picked.take() {
-            Some(mut picked) => {
+            Some(picked) => {
                 self.core.prove(&picked.sub_conn);
-                std::mem::take(&mut picked.done)
+                picked.done
             }
             None => Done::none(),
         };
@@ -315,7 +338,12 @@ impl Call {
         } else {
             Some(self.core.clone())
         };
-        let response = response.into_http(CallEnd { done, core });
+        let deadline = self.deadline;
+        let response = response.into_http(CallEnd {
+            done,
+            core,
+            deadline,
+        });
         match self.deadline {
             None => response,
             Some(deadline) => {
@@ -330,20 +358,28 @@ impl Call {
     fn failed(&mut self, failure: SendFailure) -> Result<Stage, tonic::Status> {
         let SendFailure {
             kind,
-            status,
+            mut status,
             request,
         } = failure;
-        if let Some(mut picked) = self.picked.take() {
-            let done = std::mem::take(&mut picked.done);
-            if !done.is_none() {
+        if status.code() == tonic::Code::Cancelled
+            && self.deadline.is_some_and(|at| at <= Instant::now())
+        {
+            // The server has looked at the clock first, and reset the stream.
+            status = tonic::Status::deadline_exceeded(status.message());
+        }
+        if let Some(picked) = self.picked.take() {
+            if !picked.done.is_none() {
                 let error = from_tonic(&status);
                 let info = DoneInfo::new()
                     .with_err(&error)
                     .with_bytes_sent(kind != FailureKind::NotSent)
                     .with_source(self.core.source());
-                done.complete(&info);
+                picked.done.complete(&info);
             }
-            self.tried.push(picked.sub_conn.clone());
+            self.attempts = self.attempts.saturating_add(1);
+            if !self.tried.contains(&picked.sub_conn) {
+                self.tried.push(picked.sub_conn);
+            }
         }
         let Some(mut request) = request else {
             return Err(status);
@@ -369,18 +405,26 @@ impl Call {
                 .saturating_mul(1 << n.min(10))
                 .min(LONGEST_PAUSE)
         });
-        let env = self.core.env().clone();
+        let core = self.core.clone();
         Ok(Stage::Wait(Box::pin(async move {
             match pause {
                 None => tokio::task::yield_now().await,
-                Some(pause) => env.sleep(Instant::now() + pause).await,
+                Some(pause) => {
+                    let mut sleep = pin!(core.env().sleep(Instant::now() + pause));
+                    // The timer of a runtime that is gone must not be polled.
+                    poll_fn(|cx| match core.state(false) {
+                        ConnectivityState::Shutdown => Poll::Ready(()),
+                        _ => sleep.as_mut().poll(cx),
+                    })
+                    .await;
+                }
             }
             Ok(())
         })))
     }
 
     /// The deadline has passed.
-    fn expired(&mut self, in_flight: bool) -> tonic::Status {
+    fn expired(&mut self, in_flight: bool, sent: bool) -> tonic::Status {
         let text = match (in_flight, &self.waits_for) {
             (true, _) => "the deadline passed before the response began".to_owned(),
             (false, None) => "the deadline passed while waiting for a connection".to_owned(),
@@ -389,28 +433,30 @@ impl Call {
             }
         };
         let status = tonic::Status::deadline_exceeded(text);
-        if let Some(mut picked) = self.picked.take() {
-            let done = std::mem::take(&mut picked.done);
-            let error = from_tonic(&status);
-            done.complete(
-                &DoneInfo::new()
-                    .with_err(&error)
-                    .with_bytes_sent(true)
-                    .with_source(self.core.source()),
-            );
+        if self.picked.is_some() {
+            self.tell(&from_tonic(&status), sent);
         }
         status
     }
+
+    /// Tells the policy that the attempt under way has ended without a response.
+    fn tell(&mut self, error: &Status, sent: bool) {
+        if let Some(picked) = self.picked.take() {
+            let info = DoneInfo::new()
+                .with_err(error)
+                .with_bytes_sent(sent)
+                .with_source(self.core.source());
+            picked.done.complete(&info);
+        }
+    }
 }
 
-impl Drop for Picked {
-    fn drop(&mut self) {
-        if !self.done.is_none() {
-            // The application dropped the RPC while it was on its way.
-            let error = Status::new(Code::Cancelled, "the RPC was dropped");
-            let done = std::mem::take(&mut self.done);
-            done.complete(&DoneInfo::new().with_err(&error).with_bytes_sent(true));
-        }
+// === impl Stage ===
+
+impl Stage {
+    /// Whether a byte of the RPC may have left.
+    fn sent(&self) -> bool {
+        matches!(self, Self::Send(rpc) if rpc.is_open())
     }
 }
 
@@ -424,8 +470,20 @@ impl EndHook for CallEnd {
             .with_bytes_sent(end.bytes_sent > 0)
             .with_bytes_received(end.bytes_received > 0 || end.trailers.is_some())
             .with_source(core.source());
+        let late;
         if let Some(status) = end.status {
             info = info.with_err(status);
+            if status.code() == Code::Cancelled
+                && end.trailers.is_none()
+                && self.deadline.is_some_and(|at| at <= Instant::now())
+            {
+                // Its body was dropped, or reset by the server, since the time was over.
+                late = Status::new(
+                    Code::DeadlineExceeded,
+                    "the deadline passed during the response",
+                );
+                info = info.with_err(&late);
+            }
         }
         if let Some(trailers) = end.trailers {
             info = info.with_trailers(trailers);

@@ -1,13 +1,17 @@
 //! The channel that applications hold.
 
 use std::{
+    pin::pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use balancer_api::{ConnectivityState, PickOptions};
-use balancer_channel_core::{ConnectivityStates, Core, PickOutcome, Snapshot};
-use futures_util::StreamExt;
+use balancer_api::{Code, ConnectivityState, PickOptions, Status};
+use balancer_channel_core::{ConnectivityStates, Core, Env as _, PickOutcome, Snapshot};
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+};
 use tonic::body::Body;
 use tower_service::Service;
 
@@ -129,12 +133,30 @@ impl Channel {
     /// socket of the channel is left. All clones are closed.
     pub async fn close(&self) {
         self.core.close();
-        self.core.env().tasks_ended().await;
+        let mut states = self.core.states();
+        while let Some(state) = states.next().await {
+            if state == ConnectivityState::Shutdown {
+                break;
+            }
+        }
+        self.end().await;
     }
 
     /// Closes the channel, but gives RPCs in flight `limit` to finish.
     pub async fn close_gracefully(&self, limit: Duration) {
         self.core.close_gracefully(limit);
+        let env = self.core.env();
+        let late = env.sleep_until(env.now() + limit);
+        // The tasks first: they end with their runtime, and its timers must not be polled then.
+        if let Either::Right(_) = select(pin!(env.tasks_ended()), late).await {
+            self.end().await;
+        }
+    }
+
+    /// Ends what a closed channel has left: RPCs on connections that no SubConn has any more.
+    async fn end(&self) {
+        let status = Status::new(Code::Cancelled, "the channel is closing");
+        self.core.env().abort_connections(&status);
         self.core.env().tasks_ended().await;
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
 
 /// Ends with DEADLINE_EXCEEDED, and resets the stream, when the deadline passes first.
@@ -38,12 +38,20 @@ impl http_body::Body for DeadlineBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        // What has arrived counts before the clock does.
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
         let frame = Pin::new(body).poll_frame(cx);
-        if frame.is_pending() && self.sleep.as_mut().poll(cx).is_ready() {
+        // An end that has arrived counts before the clock does; more messages do not, or a server
+        // that is faster than its reader would never be stopped.
+        let late = match &frame {
+            Poll::Pending => self.sleep.as_mut().poll(cx).is_ready(),
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                self.sleep.deadline() <= Instant::now()
+            }
+            Poll::Ready(_) => false,
+        };
+        if late {
             self.body = None;
             let status =
                 tonic::Status::deadline_exceeded("the deadline passed during the response");
@@ -61,5 +69,41 @@ impl http_body::Body for DeadlineBody {
             .as_ref()
             .map(|body| body.size_hint())
             .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, time::Duration};
+
+    use super::*;
+
+    /// A server that always has one more message.
+    struct Endless;
+
+    impl http_body::Body for Endless {
+        type Data = Bytes;
+        type Error = tonic::Status;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"more")))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_never_pauses_is_stopped_too() {
+        let sleep = tokio::time::sleep(Duration::from_secs(1));
+        let mut body = DeadlineBody::wrap(Body::new(Endless), sleep);
+        let early = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await;
+        assert!(matches!(early, Some(Ok(_))), "must pass on: {early:?}");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let late = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await;
+        let status = late.expect("an end").expect_err("must end");
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+        let after = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await;
+        assert!(after.is_none(), "must stay at its end: {after:?}");
     }
 }

@@ -1,9 +1,15 @@
 //! The core's environment on tokio: clock, tasks, chance, connections.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use balancer_api::{Status, Timestamp};
-use balancer_channel_core::{BoxFuture, ConnectRequest, Connected, Env, Lookaside, ParsedConfig};
+use balancer_channel_core::{
+    BoxFuture, ConnectRequest, Connected, Connection as _, Env, Lookaside, ParsedConfig,
+};
 use balancer_registry::Registry;
 use http::{
     HeaderValue,
@@ -18,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     rpc_config::RpcConfig,
-    transport::{Connector, H2Connection, Security},
+    transport::{Connector, H2Connection, Security, WeakConnection},
 };
 
 /// One channel's environment. Tasks run on the runtime that the channel was built on, and are
@@ -32,6 +38,9 @@ pub(crate) struct TokioEnv {
     scheme: Scheme,
     authority: Authority,
     user_agent: HeaderValue,
+    /// Every connection that was made, those too that a SubConn has given up and that live on for
+    /// the RPCs on them. Guards nothing else; nothing is called under it.
+    connections: Arc<Mutex<Vec<WeakConnection>>>,
 }
 
 // === impl TokioEnv ===
@@ -55,6 +64,15 @@ impl TokioEnv {
             scheme,
             authority,
             user_agent,
+            connections: Arc::default(),
+        }
+    }
+
+    /// Ends every connection at once, and the RPCs on it with `status`.
+    pub(crate) fn abort_connections(&self, status: &Status) {
+        let connections = std::mem::take(&mut *lock(&self.connections));
+        for connection in connections.iter().filter_map(WeakConnection::upgrade) {
+            connection.abort(status.clone());
         }
     }
 
@@ -129,6 +147,7 @@ impl Env for TokioEnv {
         request: ConnectRequest,
     ) -> BoxFuture<Result<Connected<H2Connection>, Status>> {
         let mut connector = self.connector.clone();
+        let connections = self.connections.clone();
         if let Some(min) = request.min_keepalive
             && let Some(keepalive) = &mut connector.options.keepalive
         {
@@ -153,9 +172,19 @@ impl Env for TokioEnv {
             }
             // A name from the resolver is not for it to choose: whoever can change addresses could
             // then present any certificate. The authority is what has to be proved.
-            connector.connect(request.address.addr(), None).await
+            let connected = connector.connect(request.address.addr(), None).await?;
+            let mut connections = lock(&connections);
+            connections.retain(WeakConnection::is_alive);
+            connections.push(connected.connection.downgrade());
+            drop(connections);
+            Ok(connected)
         })
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change under the lock is whole before anything can panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for TokioEnv {

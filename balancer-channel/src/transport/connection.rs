@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::{Future as _, poll_fn},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::Poll,
 };
 
@@ -39,6 +39,9 @@ pub(crate) type Spawn = Arc<dyn Fn(BoxFuture<()>) + Send + Sync>;
 /// last one is dropped, and the streams that are open count as handles.
 #[derive(Clone)]
 pub(crate) struct H2Connection(Arc<Handle>);
+
+/// A connection that lives as long as others hold it.
+pub(crate) struct WeakConnection(Weak<Handle>);
 
 /// What HTTP/2 leaves open.
 #[derive(Clone, Debug)]
@@ -151,6 +154,11 @@ impl H2Connection {
         SendRpc::new(self.clone(), request)
     }
 
+    /// The connection, without keeping it.
+    pub(crate) fn downgrade(&self) -> WeakConnection {
+        WeakConnection(Arc::downgrade(&self.0))
+    }
+
     /// How many RPCs wait for the peer's MAX_CONCURRENT_STREAMS.
     pub(crate) fn waiting(&self) -> usize {
         self.shared().admission.waiting()
@@ -217,6 +225,18 @@ impl fmt::Debug for H2Connection {
             .field("peer", &self.0.setup.peer)
             .field("streams", &self.shared().admission.open())
             .finish_non_exhaustive()
+    }
+}
+
+// === impl WeakConnection ===
+
+impl WeakConnection {
+    pub(crate) fn upgrade(&self) -> Option<H2Connection> {
+        self.0.upgrade().map(H2Connection)
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 

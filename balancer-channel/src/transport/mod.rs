@@ -32,7 +32,7 @@ mod upload;
 mod wire;
 
 pub(crate) use connect::{Connector, Security};
-pub(crate) use connection::{H2Connection, H2Options, Setup, Spawn};
+pub(crate) use connection::{H2Connection, H2Options, Setup, Spawn, WeakConnection};
 pub(crate) use keepalive::KeepaliveOptions;
 pub(crate) use request::{ReplayBody, RpcRequest};
 pub(crate) use response::{EndHook, RpcEnd, RpcResponse};

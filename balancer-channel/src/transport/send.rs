@@ -87,6 +87,11 @@ impl SendRpc {
         }
     }
 
+    /// Whether its stream is open, so that a byte of it may have left.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     fn poll_admit(&mut self, connection: &H2Connection, cx: &mut Context<'_>) -> Poll<Admit> {
         let admission = &connection.shared().admission;
         if self.ticket.is_none() {
