@@ -122,7 +122,8 @@ impl Profile {
     }
 
     /// READY backends may be held back by the policy's own judgement: it ejects some, probes them
-    /// first, uses a subset. Then READY backends without RPCs are no fault.
+    /// first, uses a subset. Then READY backends without RPCs are no fault, and neither is READY with
+    /// a picker that queues: claim it only for a policy that needs it, the others are held to more.
     #[must_use]
     pub fn selective(mut self) -> Self {
         self.selective = true;

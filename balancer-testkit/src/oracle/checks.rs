@@ -643,7 +643,8 @@ impl Oracle {
         if now.quiet {
             let agrees = match (state, outcome) {
                 (State::Ready, Probe::Sub(_)) => true,
-                (State::Ready, Probe::Queue) => self.may_hold_back() || now.waits_for_other,
+                // READY is a promise: a policy that still waits for a timer has to say CONNECTING.
+                (State::Ready, Probe::Queue) => self.may_hold_back(),
                 (State::Connecting | State::Idle, Probe::Queue) => true,
                 (State::Idle, Probe::Sub(_)) => self.profile.page_lazy,
                 (State::TransientFailure, Probe::Fail(_) | Probe::Failed(_)) => true,
