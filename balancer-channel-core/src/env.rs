@@ -119,6 +119,13 @@ pub trait Connection: Send + Sync + 'static {
     /// How many streams are open; for snapshots.
     fn streams(&self) -> usize;
 
+    /// Whether the peer has answered an RPC on it, so that it is a real server and its loss need not
+    /// be backed off. Must be true by the time that [`Connected::lost`] ends, if ever;
+    /// [`Core::prove`](crate::Core::prove) says the same from an RPC's side.
+    fn answered(&self) -> bool {
+        false
+    }
+
     /// Ends when the connection has ended, after [`close`](Self::close) or otherwise.
     fn drained(&self) -> BoxFuture<()>;
 }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
 
 use crate::{
-    deadline::DeadlineBody,
+    deadline::{DeadlineBody, poll_timer},
     env::TokioEnv,
     options::WaitForReady,
     orca, status, timeout,
@@ -178,10 +178,12 @@ impl Future for ResponseFuture {
                 }
             }
         }
-        // After the stage, which ends when the channel's runtime does: to poll a timer of a runtime
-        // that is gone would panic. A pick looks at the clock itself.
+        // A pick looks at the clock itself.
         if let Some(sleep) = this.sleep.as_pin_mut() {
-            ready!(sleep.poll(cx));
+            if let Err(gone) = ready!(poll_timer(sleep, cx)) {
+                *this.stage = Stage::Done;
+                return Poll::Ready(Err(gone));
+            }
             let in_flight = matches!(this.stage, Stage::Send(_));
             let sent = this.stage.sent();
             *this.stage = Stage::Done;
@@ -411,12 +413,11 @@ impl Call {
                 None => tokio::task::yield_now().await,
                 Some(pause) => {
                     let mut sleep = pin!(core.env().sleep(Instant::now() + pause));
-                    // The timer of a runtime that is gone must not be polled.
                     poll_fn(|cx| match core.state(false) {
-                        ConnectivityState::Shutdown => Poll::Ready(()),
-                        _ => sleep.as_mut().poll(cx),
+                        ConnectivityState::Shutdown => Poll::Ready(Ok(())),
+                        _ => poll_timer(sleep.as_mut(), cx),
                     })
-                    .await;
+                    .await?;
                 }
             }
             Ok(())

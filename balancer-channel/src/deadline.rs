@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -45,7 +46,14 @@ impl http_body::Body for DeadlineBody {
         // An end that has arrived counts before the clock does; more messages do not, or a server
         // that is faster than its reader would never be stopped.
         let late = match &frame {
-            Poll::Pending => self.sleep.as_mut().poll(cx).is_ready(),
+            Poll::Pending => match poll_timer(self.sleep.as_mut(), cx) {
+                Poll::Pending => false,
+                Poll::Ready(Ok(())) => true,
+                Poll::Ready(Err(gone)) => {
+                    self.body = None;
+                    return Poll::Ready(Some(Err(gone)));
+                }
+            },
             Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
                 self.sleep.deadline() <= Instant::now()
             }
@@ -69,6 +77,25 @@ impl http_body::Body for DeadlineBody {
             .as_ref()
             .map(|body| body.size_hint())
             .unwrap_or_default()
+    }
+}
+
+/// Whether the deadline has passed.
+///
+/// # Errors
+/// The channel's runtime was shut down: tokio panics when one of its timers is polled then, and an
+/// RPC that lives on another runtime cannot see that coming.
+pub(crate) fn poll_timer(
+    sleep: Pin<&mut Sleep>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), tonic::Status>> {
+    match catch_unwind(AssertUnwindSafe(|| sleep.poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
+        Err(_) => {
+            let status = tonic::Status::internal("the channel's runtime was shut down");
+            Poll::Ready(Err(status))
+        }
     }
 }
 

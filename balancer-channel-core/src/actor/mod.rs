@@ -112,8 +112,15 @@ impl<E: Env> Actor<E> {
     }
 
     /// Handles everything that happens to the channel, until it is closed.
-    pub(crate) async fn run(mut self) {
-        let _abandoned = Abandoned(self.shared.clone());
+    ///
+    /// A future that is dropped before its first poll, with its runtime, tells those who wait all
+    /// the same.
+    pub(crate) fn run(self) -> impl Future<Output = ()> {
+        let abandoned = Abandoned(self.shared.clone());
+        self.work(abandoned)
+    }
+
+    async fn work(mut self, _abandoned: Abandoned<E>) {
         loop {
             poll_fn(|cx| {
                 let due = self.timers.poll_due(&*self.shared.env, cx);

@@ -335,7 +335,11 @@ impl<E: Env> Actor<E> {
             let now = entry.min_keepalive.unwrap_or(Duration::from_secs(10));
             entry.min_keepalive = Some(now.saturating_mul(2));
         }
-        if entry.cell.is_proven() {
+        let answered = entry
+            .connected
+            .as_ref()
+            .is_some_and(|live| live.connection.answered());
+        if answered || entry.cell.is_proven() {
             // The word of it may be behind the word of the loss.
             entry.machine.earned();
         }

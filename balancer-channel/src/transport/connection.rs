@@ -32,6 +32,9 @@ use super::{
 /// How many cancelled streams are remembered, for a second each.
 const CANCELLED_STREAMS: usize = 4096;
 
+/// What `h2` may spend on small DATA frames that nobody has read: it counts each as 256 bytes or so.
+const UNREAD_DATA_FRAMES: usize = 32 * 1024 * 1024;
+
 /// Runs a task to its end; the channel counts them.
 pub(crate) type Spawn = Arc<dyn Fn(BoxFuture<()>) + Send + Sync>;
 
@@ -112,7 +115,9 @@ impl H2Connection {
             .initial_window_size(setup.options.stream_window)
             .initial_connection_window_size(setup.options.connection_window)
             .max_frame_size(setup.options.max_frame_size)
-            .max_header_list_size(setup.options.max_header_list_size);
+            .max_header_list_size(setup.options.max_header_list_size)
+            // Small answers that many RPCs have not read yet are no attack: room for 100,000.
+            .data_frame_budget(UNREAD_DATA_FRAMES);
         let (sender, mut connection) = builder
             .handshake::<_, Bytes>(Wire::new(io, shared.clone()))
             .await
@@ -212,6 +217,10 @@ impl Connection for H2Connection {
 
     fn streams(&self) -> usize {
         self.shared().admission.open()
+    }
+
+    fn answered(&self) -> bool {
+        self.shared().answered()
     }
 
     fn drained(&self) -> BoxFuture<()> {

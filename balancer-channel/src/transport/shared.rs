@@ -39,6 +39,8 @@ pub(super) struct Shared {
     ready: AtomicBool,
     /// No handle opens a stream any more.
     closing: AtomicBool,
+    /// The peer has answered an RPC.
+    answered: AtomicBool,
     /// Everything ends at once.
     aborted: AtomicBool,
     /// Whether the socket is closed.
@@ -73,6 +75,7 @@ impl Shared {
             reads: AtomicU64::new(0),
             ready: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             end: Mutex::new(End {
@@ -88,6 +91,11 @@ impl Shared {
     /// UNAVAILABLE, with the peer's name before `message`.
     pub(super) fn unavailable(&self, message: impl fmt::Display) -> Status {
         Status::unavailable(format!("{}: {message}", self.peer))
+    }
+
+    /// Whether the peer has answered an RPC.
+    pub(super) fn answered(&self) -> bool {
+        self.answered.load(Acquire)
     }
 
     /// Whether the peer's SETTINGS are in force.
@@ -177,6 +185,8 @@ impl Shared {
                     self.admission.set_limit(limit);
                 }
             }
+            // Before any GOAWAY behind it is heard, so that a loss never overtakes the answer.
+            ReadEvent::Answer => self.answered.store(true, Release),
             ReadEvent::GoAway(frame) => self.go_away(&frame),
             ReadEvent::NotHttp2(first) => return Err(first.to_string()),
         }

@@ -29,6 +29,8 @@ pub(crate) enum ReadEvent {
         /// ENABLE_PUSH is not 0: a server must not say so.
         server_push: bool,
     },
+    /// The first HEADERS frame has begun: the peer answers an RPC. Told once.
+    Answer,
     /// A GOAWAY frame is complete.
     GoAway(GoAway),
     /// The peer's first frame is no SETTINGS frame: it does not speak HTTP/2.
@@ -68,6 +70,8 @@ pub(crate) struct ReadSniffer {
     /// Whether the first frame's header was checked.
     started: bool,
     payload: Payload,
+    /// Whether a HEADERS frame was told of.
+    answered: bool,
 }
 
 /// Watches what the socket takes of ours, from the connection preface on.
@@ -146,6 +150,7 @@ impl ReadSniffer {
             frames: Frames::new(),
             started: false,
             payload: Payload::Skipped,
+            answered: false,
         }
     }
 
@@ -162,6 +167,10 @@ impl ReadSniffer {
                 Step::Starved => return,
                 Step::Header(head) => {
                     self.started = true;
+                    if head.kind == kind::HEADERS && !self.answered {
+                        self.answered = true;
+                        tell(ReadEvent::Answer);
+                    }
                     self.payload = match head.kind {
                         kind::SETTINGS if head.flags & flag::ACK == 0 => Payload::Settings {
                             entry: [0; 6],
