@@ -153,7 +153,7 @@ fn dns(rest: &str, scheme: Option<Scheme>) -> Result<Parsed, String> {
 }
 
 fn url(rest: &str, scheme: Scheme) -> Result<Parsed, String> {
-    let rest = rest.trim_start_matches("//");
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
     let host = rest.strip_suffix('/').unwrap_or(rest);
     if host.contains('/') {
         return Err("must not have a path".into());
@@ -217,8 +217,10 @@ fn name(text: &str, scheme: Option<Scheme>, default_port: u16) -> Result<Parsed,
     if let Some(bad) = host.chars().find(|c| !allowed(*c)) {
         return Err(format!("a host must not contain {bad:?}"));
     }
+    // One dot at the end says that the name is complete.
     if host
-        .trim_end_matches('.')
+        .strip_suffix('.')
+        .unwrap_or(host)
         .split('.')
         .any(|label| label.is_empty() || label.len() > 63)
     {
@@ -258,7 +260,7 @@ fn addresses(
         .map(|text| parse(text).map(|address| address.to_string()))
         .collect::<Result<_, _>>()?;
     // One address is a valid authority; a list of them is not, and servers refuse it.
-    let authority = parsed.first().cloned().unwrap_or_default();
+    let authority = without_zone(parsed.first().map_or("", String::as_str));
     let endpoints = parsed
         .iter()
         .map(|text| Endpoint::from(text.as_str()))
@@ -304,6 +306,14 @@ fn ipv6(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// A zone means something on this machine only; it is no part of an authority.
+fn without_zone(address: &str) -> String {
+    match (address.split_once('%'), address.split_once(']')) {
+        (Some((ip, _)), Some((_, port))) => format!("{ip}]{port}"),
+        _ => address.to_owned(),
+    }
+}
+
 fn unix(rest: &str) -> Result<Parsed, String> {
     let path = match rest.strip_prefix("//") {
         Some(absolute) if absolute.starts_with('/') => absolute,
@@ -327,8 +337,9 @@ fn passthrough(rest: &str) -> Result<Parsed, String> {
         return Err("must be written passthrough:///address".into());
     }
     let authority = match text.parse::<http::uri::Authority>() {
-        Ok(authority) => authority.to_string(),
-        Err(_) => "localhost".to_owned(),
+        // Whatever stands before an @ would be a password.
+        Ok(authority) if !authority.as_str().contains('@') => authority.to_string(),
+        _ => "localhost".to_owned(),
     };
     Ok((Kind::Fixed(vec![Endpoint::from(text)]), authority))
 }
