@@ -47,7 +47,7 @@ fn encode(frames: &[Frame]) -> Vec<u8> {
 }
 
 #[test]
-fn settings_and_goaway_are_told_and_nothing_else() {
+fn settings_the_first_answer_and_goaway_are_told_and_nothing_else() {
     let bytes = encode(&[
         Frame::settings(&[
             (setting::INITIAL_WINDOW_SIZE, 9),
@@ -56,6 +56,7 @@ fn settings_and_goaway_are_told_and_nothing_else() {
         Frame::settings_ack(),
         Frame::headers(1, &b"\x88"[..], false),
         Frame::data(1, vec![7; 300], true),
+        Frame::headers(3, &b"\x88"[..], true),
         Frame::settings(&[]),
         Frame::goaway(0x8000_0005, 11, "too_many_pings"),
         Frame::goaway(3, 0, ""),
@@ -68,6 +69,8 @@ fn settings_and_goaway_are_told_and_nothing_else() {
                 max_concurrent_streams: Some(7),
                 server_push: false
             },
+            // Once: who has answered one RPC is a server.
+            ReadEvent::Answer,
             ReadEvent::Settings {
                 max_concurrent_streams: None,
                 server_push: false
