@@ -388,7 +388,7 @@ macro_rules! conformance {
             #[allow(unused_imports)]
             use super::*;
 
-            #[allow(dead_code)]
+            #[allow(dead_code, reason = "its callers are tests, which a plain build leaves out")]
             fn suite() -> &'static $crate::Conformance {
                 static SUITE: ::std::sync::OnceLock<$crate::Conformance> =
                     ::std::sync::OnceLock::new();

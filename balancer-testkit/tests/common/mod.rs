@@ -1,5 +1,5 @@
 //! A small round robin on the base, for the kit's own tests.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::sync::{
     Arc,
