@@ -67,10 +67,10 @@ impl Model {
     }
 
     fn resolve(&mut self) {
-        for (backend, sub_conn) in self.sub_conns.iter_mut().enumerate() {
-            if !self.list.contains(&backend) {
-                *sub_conn = None;
-            }
+        let mut listed = vec![false; self.sub_conns.len()];
+        self.list.iter().for_each(|backend| listed[*backend] = true);
+        for (sub_conn, listed) in self.sub_conns.iter_mut().zip(listed) {
+            *sub_conn = sub_conn.filter(|_| listed);
         }
         let mut made = self.driver.cc.sub_conns();
         for backend in &self.list {
@@ -164,6 +164,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => backend().prop_map(Step::Flap),
         2 => prop::collection::vec(0usize..1 << 20, 0..20).prop_map(Step::Burst),
+        // More at once than an overlay carries.
+        1 => prop::collection::vec(0usize..1 << 20, 200..600).prop_map(Step::Burst),
         3 => backend().prop_map(Step::Again),
         1 => (0usize..100).prop_map(Step::Turn),
         1 => backend().prop_map(Step::Toggle),
@@ -176,7 +178,7 @@ proptest! {
     #[test]
     fn the_set_is_what_a_naive_list_would_be(
         // Short lists are always flat; long ones carry an overlay.
-        size in prop_oneof![1usize..40, 250usize..300],
+        size in prop_oneof![1usize..40, 1_020usize..1_060, 1_500usize..1_600],
         steps in prop::collection::vec(step(), 1..120),
     ) {
         let mut model = Model::new(size);

@@ -31,9 +31,10 @@ pub(super) struct BaseBalancer<P: PickerBuilder> {
 
     states: ConnectivityStateEvaluator,
     ready: ReadySet<P::Data>,
-    /// What happened to the ready set since it was last built.
-    changes: Vec<Change<P::Data>>,
-    /// Whether ranks moved, so that the set has to be built from the slots.
+    /// What happened to the ready set since it was last built, by the places of its entries.
+    changes: Vec<Change>,
+    /// Whether there is another list, so that the set has to be built from the slots. Until then
+    /// places mean nothing.
     reorder: bool,
 
     connection_error: Option<Status>,
@@ -51,6 +52,8 @@ struct Slot<D> {
     endpoint: Endpoint,
     /// Position in the resolver's list.
     rank: u32,
+    /// Which entry of the ready set is this one's.
+    place: u32,
     /// Which list this endpoint was last seen in.
     seen: bool,
     state: State,
@@ -212,6 +215,7 @@ impl<P: PickerBuilder> BaseBalancer<P> {
             sub_conn: sub_conn.clone(),
             endpoint: endpoint.clone(),
             rank,
+            place: 0,
             seen: true,
             state: State::Idle,
             counted: State::Connecting,
@@ -244,33 +248,34 @@ impl<P: PickerBuilder> BaseBalancer<P> {
         if slot.state == State::Ready {
             let cx = BaseContext::of(&self.cc, &self.config, &self.attributes);
             self.policy.on_not_ready(&slot.as_ready(), &cx);
-            self.changes.push((slot.rank, None));
         }
+        // The entries must not hold a SubConn that is gone.
+        self.reorder = true;
         self.dirty = true;
         Some(slot)
     }
 
     /// Brings the ready set up to date with what happened since it was last built.
     fn build_ready(&mut self) {
-        let changes = mem::take(&mut self.changes);
         if !mem::take(&mut self.reorder) {
-            if changes.is_empty() {
-                return;
+            if !self.changes.is_empty() {
+                self.ready = self.ready.with(mem::take(&mut self.changes));
             }
-            if let Some(ready) = self.ready.with(changes) {
-                self.ready = ready;
-                return;
-            }
+            return;
         }
-        let mut entries: Vec<_> = self
-            .slots
-            .iter()
-            .flatten()
-            .filter(|slot| slot.state == State::Ready)
-            .map(Slot::as_ready)
-            .collect();
-        entries.sort_unstable_by_key(ReadySubConn::rank);
-        self.ready = ReadySet::flat(entries);
+        self.changes.clear();
+        let mut slots: Vec<_> = self.slots.iter_mut().flatten().collect();
+        slots.sort_unstable_by_key(|slot| slot.rank);
+        let mut entries = Vec::with_capacity(slots.len());
+        let mut ready = Vec::new();
+        for (place, slot) in slots.into_iter().enumerate() {
+            slot.place = place as u32;
+            if slot.state == State::Ready {
+                ready.push(slot.place);
+            }
+            entries.push(slot.as_ready());
+        }
+        self.ready = ReadySet::new(entries, ready);
     }
 
     fn publish(&mut self) {
@@ -345,11 +350,16 @@ impl<P: PickerBuilder> Balancer for BaseBalancer<P> {
             if old != State::Ready {
                 self.policy.on_ready(&entry, &cx);
             }
-            self.changes.push((slot.rank, Some(entry)));
+            if !self.reorder
+                && let Some(entry) = self.ready.entry(slot.place)
+            {
+                entry.set_connected(slot.connected);
+            }
+            self.changes.push((slot.place, true));
             self.dirty = true;
         } else if old == State::Ready {
             self.policy.on_not_ready(&slot.as_ready(), &cx);
-            self.changes.push((slot.rank, None));
+            self.changes.push((slot.place, false));
             self.dirty = true;
         }
         if new.state == State::TransientFailure {

@@ -1,24 +1,36 @@
 //! The READY SubConns as an immutable list that its successors share.
 //!
-//! A list is a flat array plus a small overlay of what has changed since the array was made: which
-//! of its entries are gone, and which entries are new. A change copies the overlay only; when the
-//! overlay has grown to [`OVERLAY_LIMIT`] the array is made anew, so the cost of a change does not
-//! grow with the list except for that one in [`OVERLAY_LIMIT`]. A list that is no longer than an
-//! overlay may be is always made flat. Without an overlay, an entry is found by one index.
+//! Three layers, each shared by as many pickers as it can be:
+//!
+//! - the *entries*, one for each SubConn, READY or not, in the resolver's order: made anew with a new
+//!   resolver result only;
+//! - the *flat* list: the places of the READY ones among the entries, ascending;
+//! - a small *overlay*: which places of the flat list are gone, and which are new.
+//!
+//! A change copies the overlay, which is numbers only: no reference is counted, and nothing grows
+//! with the list. When the overlay has grown to [`OVERLAY_LIMIT`], the flat list is made anew, a
+//! merge of numbers. A list shorter than [`FLAT_LIMIT`] never has an overlay. Without one, a SubConn
+//! is found by two indices.
 
-use std::{fmt, iter, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use crate::{Address, Endpoint, SubConn};
 
 /// A READY SubConn, the endpoint it is for, and what the policy keeps for it.
-#[derive(Clone)]
 pub struct ReadySubConn<D = ()> {
     sub_conn: SubConn,
     endpoint: Endpoint,
     /// Position in the resolver's list: the order of the set.
     rank: u32,
-    /// Which of the endpoint's addresses is connected.
-    connected: u32,
+    /// Which of the endpoint's addresses is connected. The one thing that changes without a new
+    /// resolver result, and nothing that a pick depends on: so it is no part of the snapshot.
+    connected: AtomicU32,
     data: D,
 }
 
@@ -30,26 +42,38 @@ pub struct ReadySubConn<D = ()> {
 /// assert!(none.is_empty() && none.get(0).is_none());
 /// ```
 pub struct ReadySet<D = ()> {
-    flat: Arc<[ReadySubConn<D>]>,
-    overlay: Option<Arc<Overlay<D>>>,
+    entries: Arc<[ReadySubConn<D>]>,
+    flat: Arc<[u32]>,
+    overlay: Option<Arc<Overlay>>,
     len: usize,
 }
 
-/// How a set differs from its flat array.
-struct Overlay<D> {
-    /// Indices into the array that are gone, ascending.
+/// How a set differs from its flat list.
+struct Overlay {
+    /// Indices into the flat list that are gone, ascending.
     removed: Vec<u32>,
-    /// New entries, ascending by rank, each with its index in the whole set.
-    added: Vec<(u32, ReadySubConn<D>)>,
+    /// New places, ascending, each with its index in the whole set.
+    added: Vec<Added>,
 }
 
-/// What became of one rank: the entry that is READY there now, or none.
-pub(super) type Change<D> = (u32, Option<ReadySubConn<D>>);
+struct Added {
+    /// In the whole set.
+    index: u32,
+    /// Among the entries.
+    place: u32,
+}
+
+/// What became of the entry at a place: whether it is READY now.
+pub(super) type Change = (u32, bool);
 
 /// How many differences a set carries before it is made flat. Small enough that finding an entry
-/// stays within two short binary searches and copying the overlay within some microseconds; large
-/// enough that flattening 100,000 entries is paid by many changes.
+/// stays within two short binary searches and copying the overlay within a microsecond; large
+/// enough that the merge of 100,000 numbers is paid by many changes.
 pub(super) const OVERLAY_LIMIT: usize = 256;
+
+/// A set of so many is always made flat: the merge of so few numbers costs no more than an overlay
+/// does.
+pub(super) const FLAT_LIMIT: usize = 1024;
 
 // === impl ReadySubConn ===
 
@@ -65,9 +89,15 @@ impl<D> ReadySubConn<D> {
             sub_conn,
             endpoint,
             rank,
-            connected,
+            connected: AtomicU32::new(connected),
             data,
         }
+    }
+
+    /// The connection is to another of the endpoint's addresses now.
+    pub(super) fn set_connected(&self, connected: u32) {
+        // Relaxed: an index into an immutable list; it publishes nothing else.
+        self.connected.store(connected, Ordering::Relaxed);
     }
 
     /// The endpoint's place in the last resolver result, counted from 0: what the set is ordered by.
@@ -87,15 +117,29 @@ impl<D> ReadySubConn<D> {
         &self.endpoint
     }
 
-    /// The address that is connected, with its attributes.
+    /// The address that is connected, with its attributes. The only part of an entry that may change
+    /// while a picker holds it: when the connection was lost and made again to another address.
     pub fn address(&self) -> Option<&Address> {
-        self.endpoint.addresses().get(self.connected as usize)
+        let connected = self.connected.load(Ordering::Relaxed);
+        self.endpoint.addresses().get(connected as usize)
     }
 
     /// What [`PickerBuilder::data`](super::PickerBuilder::data) made for the endpoint.
     #[inline]
     pub fn data(&self) -> &D {
         &self.data
+    }
+}
+
+impl<D: Clone> Clone for ReadySubConn<D> {
+    fn clone(&self) -> Self {
+        Self {
+            sub_conn: self.sub_conn.clone(),
+            endpoint: self.endpoint.clone(),
+            rank: self.rank,
+            connected: AtomicU32::new(self.connected.load(Ordering::Relaxed)),
+            data: self.data.clone(),
+        }
     }
 }
 
@@ -123,109 +167,147 @@ impl<D> ReadySet<D> {
     /// few steps more shortly after a change.
     #[inline]
     pub fn get(&self, index: usize) -> Option<&ReadySubConn<D>> {
-        match &self.overlay {
-            None => self.flat.get(index),
-            Some(overlay) => overlay.get(&self.flat, index),
-        }
+        let place = match &self.overlay {
+            None => *self.flat.get(index)?,
+            Some(overlay) => overlay.place(&self.flat, index)?,
+        };
+        self.entries.get(place as usize)
+    }
+
+    fn places(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.len).filter_map(|index| match &self.overlay {
+            None => self.flat.get(index).copied(),
+            Some(overlay) => overlay.place(&self.flat, index),
+        })
     }
 
     /// All of them, in the resolver's order.
     pub fn iter(&self) -> impl Iterator<Item = &ReadySubConn<D>> + '_ {
-        let mut index = 0;
-        iter::from_fn(move || {
-            index += 1;
-            self.get(index - 1)
-        })
+        self.places().filter_map(|place| self.entry(place))
     }
 }
 
-impl<D: Clone> ReadySet<D> {
-    pub(super) fn flat(entries: Vec<ReadySubConn<D>>) -> Self {
+impl<D> ReadySet<D> {
+    /// The set over `entries`, of which those at `ready` are READY, ascending.
+    pub(super) fn new(entries: Vec<ReadySubConn<D>>, ready: Vec<u32>) -> Self {
         debug_assert!(
             entries.is_sorted_by_key(|entry| entry.rank),
             "the order is the resolver's"
         );
+        debug_assert!(ready.is_sorted(), "so is that of the READY ones");
         Self {
-            len: entries.len(),
-            flat: entries.into(),
+            entries: entries.into(),
+            len: ready.len(),
+            flat: ready.into(),
             overlay: None,
         }
     }
 
-    /// This set after `changes`, of which the last counts where a rank occurs twice; `None` when
-    /// the overlay would become too large, so that the set has to be made flat.
-    pub(super) fn with(&self, changes: Vec<Change<D>>) -> Option<Self> {
-        let (mut removed, mut added) = match &self.overlay {
-            None => (Vec::new(), Vec::new()),
-            Some(overlay) => {
-                let added = overlay.added.iter().map(|(_, entry)| entry.clone());
-                (overlay.removed.clone(), added.collect::<Vec<_>>())
-            }
+    /// The entry at `place`, READY or not.
+    pub(super) fn entry(&self, place: u32) -> Option<&ReadySubConn<D>> {
+        self.entries.get(place as usize)
+    }
+
+    /// This set after `changes`, of which the last counts where a place occurs twice.
+    pub(super) fn with(&self, mut changes: Vec<Change>) -> Self {
+        // Stable: the last of equals stays the last, and is kept.
+        changes.sort_by_key(|(place, _)| *place);
+        changes.reverse();
+        changes.dedup_by_key(|(place, _)| *place);
+        changes.reverse();
+        if changes.len() > OVERLAY_LIMIT {
+            return self.rebuilt(&changes);
+        }
+        let (removed, added) = match self.overlay.as_deref() {
+            None => (&[][..], &[][..]),
+            Some(overlay) => (&overlay.removed[..], &overlay.added[..]),
         };
-        for (rank, entry) in changes {
-            let unchanged = match self.flat.binary_search_by_key(&rank, |entry| entry.rank) {
-                Err(_) => false,
-                Ok(index) => {
-                    let same = entry
-                        .as_ref()
-                        .is_some_and(|new| self.flat[index].is_same(new));
-                    let index = index as u32;
-                    match (removed.binary_search(&index), same) {
-                        (Ok(at), true) => drop(removed.remove(at)),
-                        (Err(at), false) => removed.insert(at, index),
-                        _ => {}
-                    }
-                    same
-                }
-            };
-            match (added.binary_search_by_key(&rank, |entry| entry.rank), entry) {
-                (Ok(at), Some(entry)) if !unchanged => added[at] = entry,
-                (Ok(at), _) => drop(added.remove(at)),
-                (Err(at), Some(entry)) if !unchanged => added.insert(at, entry),
-                (Err(_), _) => {}
-            }
-            if removed.len() + added.len() > OVERLAY_LIMIT {
-                return None;
+        let mut gone = Vec::with_capacity(removed.len() + changes.len());
+        let mut new = Vec::with_capacity(added.len() + changes.len());
+        gone.extend_from_slice(removed);
+        new.extend(added.iter().map(|added| added.place));
+        for (place, ready) in changes {
+            match self.flat.binary_search(&place) {
+                // In the flat list: it is gone or it is not.
+                Ok(index) => match (gone.binary_search(&(index as u32)), ready) {
+                    (Ok(at), true) => drop(gone.remove(at)),
+                    (Err(at), false) => gone.insert(at, index as u32),
+                    _ => {}
+                },
+                Err(_) => match (new.binary_search(&place), ready) {
+                    (Ok(at), false) => drop(new.remove(at)),
+                    (Err(at), true) => new.insert(at, place),
+                    _ => {}
+                },
             }
         }
-        let len = self.flat.len() - removed.len() + added.len();
-        if len <= OVERLAY_LIMIT {
-            return Some(self.merged(&removed, added));
-        }
-        let overlay = if removed.is_empty() && added.is_empty() {
+        let len = self.flat.len() - gone.len() + new.len();
+        let overlay = if gone.is_empty() && new.is_empty() {
             None
+        } else if len <= FLAT_LIMIT || gone.len() + new.len() > OVERLAY_LIMIT {
+            return Self {
+                entries: self.entries.clone(),
+                flat: merged(&self.flat, &gone, &new),
+                overlay: None,
+                len,
+            };
         } else {
-            Some(Arc::new(Overlay::new(&self.flat, removed, added)))
+            Some(Arc::new(Overlay::new(&self.flat, gone, &new)))
         };
-        Some(Self {
+        Self {
+            entries: self.entries.clone(),
             flat: self.flat.clone(),
             overlay,
             len,
-        })
+        }
     }
 
-    /// The flat array without `removed` and with `added`.
-    fn merged(&self, removed: &[u32], added: Vec<ReadySubConn<D>>) -> Self {
-        let mut entries = Vec::with_capacity(self.flat.len() - removed.len() + added.len());
-        let mut removed = removed.iter().peekable();
-        let mut added = added.into_iter().peekable();
-        for (index, entry) in self.flat.iter().enumerate() {
-            if removed.next_if(|at| **at as usize == index).is_some() {
-                continue;
+    /// This set after so many changes, ascending, that the whole of it is walked anyway.
+    fn rebuilt(&self, changes: &[Change]) -> Self {
+        let mut places = Vec::with_capacity(self.len + changes.len());
+        let mut changes = changes.iter().copied().peekable();
+        for old in self.places() {
+            while let Some((place, ready)) = changes.next_if(|(place, _)| *place < old) {
+                places.extend(ready.then_some(place));
             }
-            while let Some(new) = added.next_if(|new| new.rank < entry.rank) {
-                entries.push(new);
-            }
-            entries.push(entry.clone());
+            let change = changes.next_if(|(place, _)| *place == old);
+            places.extend(change.is_none_or(|(_, ready)| ready).then_some(old));
         }
-        entries.extend(added);
-        Self::flat(entries)
+        places.extend(changes.filter(|(_, ready)| *ready).map(|(place, _)| place));
+        Self {
+            entries: self.entries.clone(),
+            len: places.len(),
+            flat: places.into(),
+            overlay: None,
+        }
     }
+}
+
+/// `flat` without the indices `gone` and with the places `new`, all ascending.
+fn merged(flat: &[u32], gone: &[u32], new: &[u32]) -> Arc<[u32]> {
+    let mut places = Vec::with_capacity(flat.len() - gone.len() + new.len());
+    let mut new = new.iter().copied().peekable();
+    let mut from = 0;
+    // Runs between the gone ones, and within them between the new ones.
+    for until in gone.iter().map(|at| *at as usize).chain([flat.len()]) {
+        let mut run = &flat[from..until];
+        while let Some(place) = new.next_if(|place| run.last().is_some_and(|last| place < last)) {
+            let (before, after) = run.split_at(run.partition_point(|other| *other < place));
+            places.extend_from_slice(before);
+            places.push(place);
+            run = after;
+        }
+        places.extend_from_slice(run);
+        from = until + 1;
+    }
+    places.extend(new);
+    places.into()
 }
 
 impl<D> Clone for ReadySet<D> {
     fn clone(&self) -> Self {
         Self {
+            entries: self.entries.clone(),
             flat: self.flat.clone(),
             overlay: self.overlay.clone(),
             len: self.len,
@@ -236,6 +318,7 @@ impl<D> Clone for ReadySet<D> {
 impl<D> Default for ReadySet<D> {
     fn default() -> Self {
         Self {
+            entries: Arc::new([]),
             flat: Arc::new([]),
             overlay: None,
             len: 0,
@@ -251,29 +334,30 @@ impl<D> fmt::Debug for ReadySet<D> {
 
 // === impl Overlay ===
 
-impl<D> Overlay<D> {
-    fn new(flat: &[ReadySubConn<D>], removed: Vec<u32>, added: Vec<ReadySubConn<D>>) -> Self {
-        let added = added.into_iter().enumerate();
-        let added = added.map(|(before, entry)| {
-            // Survivors of the array that come first, and the new entries that come first.
-            let in_flat = flat.partition_point(|other| other.rank < entry.rank);
+impl Overlay {
+    fn new(flat: &[u32], removed: Vec<u32>, new: &[u32]) -> Self {
+        let added = new.iter().enumerate().map(|(before, &place)| {
+            // Survivors of the flat list that come first, and the new places that come first.
+            let in_flat = flat.partition_point(|other| *other < place);
             let gone = removed.partition_point(|index| (*index as usize) < in_flat);
-            ((in_flat - gone + before) as u32, entry)
+            let index = (in_flat - gone + before) as u32;
+            Added { index, place }
         });
         let added = added.collect();
         Self { removed, added }
     }
 
-    fn get<'a>(&'a self, flat: &'a [ReadySubConn<D>], index: usize) -> Option<&'a ReadySubConn<D>> {
-        let new_before = match self
+    /// The place of the `index`-th of the whole set.
+    fn place(&self, flat: &[u32], index: usize) -> Option<u32> {
+        let found = self
             .added
-            .binary_search_by_key(&index, |(at, _)| *at as usize)
-        {
-            Ok(at) => return self.added.get(at).map(|(_, entry)| entry),
+            .binary_search_by_key(&index, |added| added.index as usize);
+        let new_before = match found {
+            Ok(at) => return self.added.get(at).map(|added| added.place),
             Err(before) => before,
         };
-        // The index among the survivors of the array; then past the removed ones before it. The
-        // r-th removed entry has `removed[r] - r` survivors before it.
+        // The index among the survivors of the flat list; then past the removed ones before it. The
+        // r-th removed one has `removed[r] - r` survivors before it.
         let survivor = index - new_before;
         let (mut low, mut high) = (0, self.removed.len());
         while low < high {
@@ -284,18 +368,6 @@ impl<D> Overlay<D> {
                 high = middle;
             }
         }
-        flat.get(survivor + low)
-    }
-}
-
-// === impl ReadySubConn: comparison ===
-
-impl<D> ReadySubConn<D> {
-    /// Whether nothing that a picker could see differs. The data belongs to the SubConn's endpoint
-    /// and so is the same when the SubConn is.
-    fn is_same(&self, other: &Self) -> bool {
-        self.sub_conn == other.sub_conn
-            && self.connected == other.connected
-            && self.endpoint.is_identical(&other.endpoint)
+        flat.get(survivor + low).copied()
     }
 }
