@@ -7,6 +7,7 @@
 
 pub mod contenders;
 pub mod echo;
+pub mod fleet;
 pub mod load;
 
 /// The snippets of the README, compiled and run.

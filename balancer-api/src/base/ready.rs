@@ -56,11 +56,14 @@ struct Overlay {
     added: Vec<Added>,
 }
 
+#[derive(Clone, Copy)]
 struct Added {
     /// In the whole set.
     index: u32,
     /// Among the entries.
     place: u32,
+    /// How many of the flat list come first.
+    in_flat: u32,
 }
 
 /// What became of the entry at a place: whether it is READY now.
@@ -225,7 +228,7 @@ impl<D> ReadySet<D> {
         let mut gone = Vec::with_capacity(removed.len() + changes.len());
         let mut new = Vec::with_capacity(added.len() + changes.len());
         gone.extend_from_slice(removed);
-        new.extend(added.iter().map(|added| added.place));
+        new.extend_from_slice(added);
         for (place, ready) in changes {
             match self.flat.binary_search(&place) {
                 // In the flat list: it is gone or it is not.
@@ -234,11 +237,14 @@ impl<D> ReadySet<D> {
                     (Err(at), false) => gone.insert(at, index as u32),
                     _ => {}
                 },
-                Err(_) => match (new.binary_search(&place), ready) {
-                    (Ok(at), false) => drop(new.remove(at)),
-                    (Err(at), true) => new.insert(at, place),
-                    _ => {}
-                },
+                Err(in_flat) => {
+                    let found = new.binary_search_by_key(&place, |added| added.place);
+                    match (found, ready) {
+                        (Ok(at), false) => drop(new.remove(at)),
+                        (Err(at), true) => new.insert(at, Added::new(place, in_flat)),
+                        _ => {}
+                    }
+                }
             }
         }
         let len = self.flat.len() - gone.len() + new.len();
@@ -252,7 +258,7 @@ impl<D> ReadySet<D> {
                 len,
             };
         } else {
-            Some(Arc::new(Overlay::new(&self.flat, gone, &new)))
+            Some(Arc::new(Overlay::new(gone, new)))
         };
         Self {
             entries: self.entries.clone(),
@@ -284,9 +290,9 @@ impl<D> ReadySet<D> {
 }
 
 /// `flat` without the indices `gone` and with the places `new`, all ascending.
-fn merged(flat: &[u32], gone: &[u32], new: &[u32]) -> Arc<[u32]> {
+fn merged(flat: &[u32], gone: &[u32], new: &[Added]) -> Arc<[u32]> {
     let mut places = Vec::with_capacity(flat.len() - gone.len() + new.len());
-    let mut new = new.iter().copied().peekable();
+    let mut new = new.iter().map(|added| added.place).peekable();
     let mut from = 0;
     // Runs between the gone ones, and within them between the new ones.
     for until in gone.iter().map(|at| *at as usize).chain([flat.len()]) {
@@ -332,18 +338,31 @@ impl<D> fmt::Debug for ReadySet<D> {
     }
 }
 
+// === impl Added ===
+
+impl Added {
+    /// Its index follows from the others.
+    fn new(place: u32, in_flat: usize) -> Self {
+        Self {
+            index: 0,
+            place,
+            in_flat: in_flat as u32,
+        }
+    }
+}
+
 // === impl Overlay ===
 
 impl Overlay {
-    fn new(flat: &[u32], removed: Vec<u32>, new: &[u32]) -> Self {
-        let added = new.iter().enumerate().map(|(before, &place)| {
+    fn new(removed: Vec<u32>, mut added: Vec<Added>) -> Self {
+        let mut gone = 0;
+        for (before, added) in added.iter_mut().enumerate() {
             // Survivors of the flat list that come first, and the new places that come first.
-            let in_flat = flat.partition_point(|other| *other < place);
-            let gone = removed.partition_point(|index| (*index as usize) < in_flat);
-            let index = (in_flat - gone + before) as u32;
-            Added { index, place }
-        });
-        let added = added.collect();
+            while removed.get(gone).is_some_and(|at| *at < added.in_flat) {
+                gone += 1;
+            }
+            added.index = added.in_flat - gone as u32 + before as u32;
+        }
         Self { removed, added }
     }
 
