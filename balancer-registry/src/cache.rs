@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -133,12 +132,6 @@ impl Cache {
     fn lock(&self) -> std::sync::MutexGuard<'_, Halves> {
         // No foreign code runs under the lock, so a panic could only come from an allocation.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Cache {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Cache")
     }
 }
 

@@ -118,6 +118,24 @@ fn a_backend_whose_turn_it_is_may_be_gone_from_the_new_list() {
 }
 
 #[test]
+fn a_list_of_strangers_starts_anywhere() {
+    // A fleet of clients that hear of the same move to new backends must not all open with the same
+    // one: as for a new channel, chance decides.
+    let start_at = |start| {
+        let mut conn = ready(2, 0);
+        assert_eq!(conn.pick(), "a");
+        conn.random([start]).update(["x", "y", "z"]);
+        conn.batch(|conn| {
+            conn.ready("x").ready("y").ready("z");
+        });
+        conn.picks(4)
+    };
+    assert_eq!(start_at(0), ["x", "y", "z", "x"]);
+    assert_eq!(start_at(1), ["y", "z", "x", "y"]);
+    assert_eq!(start_at(2), ["z", "x", "y", "z"]);
+}
+
+#[test]
 fn old_and_new_picker_hand_out_each_turn_once() {
     let mut conn = ready(3, 0);
     let old = conn.picker();
