@@ -31,6 +31,12 @@ pub trait Env: Send + Sync + 'static {
     /// What is wrong with it, for the status of RPCs and for logs.
     fn parse_config(&self, json: &str) -> Result<ParsedConfig<Self::RpcConfig>, String>;
 
+    /// The service whose health a service config wants to be asked of each backend (gRFC A17).
+    fn health_service(&self, config: &Self::RpcConfig) -> Option<Arc<str>> {
+        let _ = config;
+        None
+    }
+
     /// The time since this environment was made, on a clock that only goes forward.
     fn now(&self) -> Timestamp;
 

@@ -23,6 +23,7 @@ mod conn;
 mod contain;
 mod core;
 mod env;
+mod health;
 mod machine;
 mod picker_cell;
 mod queue;

@@ -53,6 +53,8 @@ pub(crate) enum Item<C> {
     Lost(u64, AttemptId, Lost),
     Proven(u64),
     CallEvent(CallId, CallEvent, Option<CallPermit>),
+    /// Of the watch with this number over a SubConn's backend.
+    Health(u64, u64, CallEvent, CallPermit),
     /// Of the driver with this number.
     Resolved(
         u64,

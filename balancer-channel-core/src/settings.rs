@@ -33,6 +33,9 @@ pub struct Settings<R> {
     pub max_connecting: usize,
     /// The first READY picker is held until every SubConn has left CONNECTING once, or for so long.
     pub warm_up: Option<Duration>,
+    /// Whether backends are asked for their health (gRFC A17) where policy and service config want
+    /// it.
+    pub health_checks: bool,
     /// Handed to policies.
     pub dial_creds: Option<Arc<dyn TransportCredentials>>,
     /// Handed to policies.
@@ -62,6 +65,7 @@ impl<R> Settings<R> {
             max_endpoints: 10_000,
             max_connecting: 64,
             warm_up: None,
+            health_checks: true,
             dial_creds: None,
             dialer: None,
         }

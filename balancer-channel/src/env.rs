@@ -23,6 +23,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    call::Throttles,
     rpc_config::RpcConfig,
     transport::{Connector, H2Connection, Security, WeakConnection},
 };
@@ -35,6 +36,9 @@ pub(crate) struct TokioEnv {
     tasks: TaskTracker,
     connector: Connector,
     registry: Registry,
+    throttles: Throttles,
+    /// How much of its body an RPC remembers.
+    replay_limit: usize,
     scheme: Scheme,
     authority: Authority,
     user_agent: HeaderValue,
@@ -51,6 +55,8 @@ impl TokioEnv {
         tasks: TaskTracker,
         connector: Connector,
         registry: Registry,
+        throttles: Throttles,
+        replay_limit: usize,
     ) -> Self {
         let start = Instant::now();
         let scheme = connector.security.scheme();
@@ -61,6 +67,8 @@ impl TokioEnv {
             tasks,
             connector,
             registry,
+            throttles,
+            replay_limit,
             scheme,
             authority,
             user_agent,
@@ -98,6 +106,11 @@ impl TokioEnv {
         tokio::time::sleep_until(until)
     }
 
+    /// How much of its body an RPC remembers.
+    pub(crate) fn replay_limit(&self) -> usize {
+        self.replay_limit
+    }
+
     /// Puts the channel's scheme, authority and user agent into a request.
     pub(crate) fn address(&self, head: &mut http::Request<()>) {
         let path = std::mem::take(head.uri_mut()).into_parts().path_and_query;
@@ -120,7 +133,11 @@ impl Env for TokioEnv {
     type RpcConfig = RpcConfig;
 
     fn parse_config(&self, json: &str) -> Result<ParsedConfig<RpcConfig>, String> {
-        RpcConfig::parse(json, &self.registry).map_err(|error| error.to_string())
+        RpcConfig::parse(json, &self.registry, &self.throttles).map_err(|error| error.to_string())
+    }
+
+    fn health_service(&self, config: &RpcConfig) -> Option<Arc<str>> {
+        config.health_service()
     }
 
     fn now(&self) -> Timestamp {

@@ -6,7 +6,7 @@ use futures_channel::oneshot;
 use futures_util::{
     StreamExt,
     future::{AbortHandle, Abortable},
-    stream::FuturesUnordered,
+    stream::{BoxStream, FuturesUnordered},
 };
 use http::HeaderMap;
 
@@ -30,6 +30,28 @@ fn ended(why: String) -> CallEvent {
     CallEvent::End {
         status: Status::unavailable(why),
         trailers: HeaderMap::new(),
+    }
+}
+
+/// Hands a call's events to `push`, until its end, and reads no further than [`UNDELIVERED`] ahead
+/// of those that were handled.
+pub(super) async fn forward(
+    mut events: BoxStream<'static, CallEvent>,
+    push: impl Fn(CallEvent, CallPermit),
+) {
+    let mut undelivered = FuturesUnordered::new();
+    let mut over = false;
+    while !over {
+        // A call has an end, also where a transport forgets to say so.
+        let next = events.next().await;
+        let event = next.unwrap_or_else(|| ended("the connection ended".to_owned()));
+        over = event.is_end();
+        let (permit, delivered) = oneshot::channel();
+        undelivered.push(delivered);
+        push(event, permit);
+        while undelivered.len() >= UNDELIVERED {
+            undelivered.next().await;
+        }
     }
 }
 
@@ -67,24 +89,10 @@ impl<E: Env> Actor<E> {
                 reading: Some(abort),
             },
         );
-        let shared = self.shared.clone();
-        let mut events = call.events;
-        let reading = async move {
-            let mut undelivered = FuturesUnordered::new();
-            let mut over = false;
-            while !over {
-                // A call has an end, also where a transport forgets to say so.
-                let next = events.next().await;
-                let event = next.unwrap_or_else(|| ended("the connection ended".to_owned()));
-                over = event.is_end();
-                let (permit, delivered) = oneshot::channel();
-                undelivered.push(delivered);
-                shared.queue.push(Item::CallEvent(id, event, Some(permit)));
-                while undelivered.len() >= UNDELIVERED {
-                    undelivered.next().await;
-                }
-            }
-        };
+        let queue = self.shared.queue.clone();
+        let reading = forward(call.events, move |event, permit| {
+            queue.push(Item::CallEvent(id, event, Some(permit)));
+        });
         self.shared.env.spawn(Box::pin(async move {
             let _ = Abortable::new(reading, registration).await;
         }));

@@ -2,6 +2,7 @@
 
 mod calls;
 mod close;
+mod health;
 mod policy;
 mod resolve;
 mod sub_conns;
@@ -63,6 +64,8 @@ pub(crate) struct Actor<E: Env> {
     next_driver: u64,
 
     calls: BTreeMap<CallId, Call>,
+    /// Numbers the calls that ask for health.
+    next_watch: u64,
 
     warm_up: WarmUp,
     /// Replaced publications that somebody may still hold. Dropping the last reference to a picker
@@ -104,6 +107,7 @@ impl<E: Env> Actor<E> {
             driver: None,
             next_driver: 1,
             calls: BTreeMap::new(),
+            next_watch: 1,
             warm_up,
             retired: Vec::new(),
             closing: None,
@@ -216,6 +220,10 @@ impl<E: Env> Actor<E> {
             Item::Lost(id, attempt, lost) => self.lost(id, attempt, lost),
             Item::Proven(id) => self.proven(id),
             Item::CallEvent(id, event, permit) => self.call_event(id, event, permit),
+            Item::Health(id, watch, event, permit) => {
+                self.health_event(id, watch, &event);
+                drop(permit);
+            }
             Item::Resolved(driver, result, verdict) => {
                 // Nobody listens any more when the channel went idle in between.
                 if self.is_driven_by(driver) {

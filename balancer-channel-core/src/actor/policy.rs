@@ -215,8 +215,9 @@ impl<E: Env> Actor<E> {
             state,
             error,
             address,
+            cause,
         } = delivery;
-        let mut told = SubConnState::new(state);
+        let mut told = SubConnState::new(state).with_cause(cause);
         if let Some(error) = &error {
             told = told.with_error(error);
         }

@@ -200,6 +200,7 @@ impl<E: Env> Actor<E> {
                         Ok(config) => {
                             self.config = Some(config);
                             self.reconfigured = true;
+                            self.refresh_health();
                         }
                         Err(error) => bad_config = Some(error),
                     }

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
 
-use balancer_api::{Address, ConnectivityState as State, Status, SubConn, Timestamp};
+use balancer_api::{Address, ConnectivityState as State, StateCause, Status, SubConn, Timestamp};
 use futures_util::{
     FutureExt,
     future::{AbortHandle, Abortable},
 };
 
-use super::{Actor, TimerKey};
+use super::{Actor, TimerKey, health::Health};
 use crate::{
     contain::defuse,
     env::{ConnectRequest, Connected, Connection, Env, Lost},
@@ -21,11 +21,13 @@ use crate::{
 /// A SubConn as the balancer's task sees it.
 pub(super) struct SubEntry<C> {
     sub_conn: SubConn,
-    cell: Arc<SubConnCell<C>>,
+    pub(super) cell: Arc<SubConnCell<C>>,
     pub(super) machine: Machine,
+    /// What the policy was told last. Behind the machine while a backend's health is not known.
+    pub(super) told: State,
     dials: BTreeMap<AttemptId, Dial>,
     /// The connection that made the machine READY.
-    connected: Option<Live<C>>,
+    pub(super) connected: Option<Live<C>>,
     /// Grows when the peer says `too_many_pings`.
     min_keepalive: Option<Duration>,
     /// Whether it has been connected or has failed once.
@@ -33,9 +35,12 @@ pub(super) struct SubEntry<C> {
 }
 
 /// A connection in use.
-struct Live<C> {
+pub(super) struct Live<C> {
     attempt: AttemptId,
-    connection: Arc<C>,
+    pub(super) connection: Arc<C>,
+    pub(super) address: Address,
+    /// Where the backend's health is asked.
+    pub(super) health: Option<Health>,
     /// The task that waits for its loss.
     watching: AbortHandle,
 }
@@ -53,6 +58,7 @@ pub(super) struct Delivery {
     pub(super) state: State,
     pub(super) error: Option<Status>,
     pub(super) address: Option<Address>,
+    pub(super) cause: StateCause,
 }
 
 /// An attempt that has run for so long no longer keeps others from starting, so that a black hole
@@ -82,6 +88,7 @@ impl<E: Env> Actor<E> {
             sub_conn,
             cell: cell.clone(),
             machine,
+            told: State::Idle,
             dials: BTreeMap::new(),
             connected: None,
             min_keepalive: None,
@@ -154,11 +161,10 @@ impl<E: Env> Actor<E> {
                 self.start_dials();
             }
             Action::CancelDial(attempt) => self.end_dial(id, attempt),
+            // RPCs find the connection when READY is told.
             Action::Adopt(attempt) => {
-                if let Some(live) = &entry.connected {
-                    debug_assert_eq!(live.attempt, attempt, "the connection is stored before");
-                    entry.cell.adopt(live.connection.clone());
-                }
+                let live = entry.connected.as_ref();
+                debug_assert_eq!(live.map(|live| live.attempt), Some(attempt));
             }
             Action::Release => {
                 entry.cell.release();
@@ -166,36 +172,25 @@ impl<E: Env> Actor<E> {
                     live.watching.abort();
                     live.connection.close();
                 }
+                self.timers.disarm(TimerKey::Health(id));
             }
             Action::Arm(timer, at) => self.timers.arm(TimerKey::SubConn(id, timer), at),
             Action::Disarm(timer) => {
                 self.timers.disarm(TimerKey::SubConn(id, timer));
             }
             Action::Report {
+                state: State::Ready,
+                ..
+            } => self.connected(id),
+            Action::Report {
                 state,
                 error,
                 address,
             } => {
-                if let Some(error) = &error {
-                    tracing::debug!(sub_conn = id, %state, %error, "SubConn state");
-                } else {
-                    tracing::debug!(sub_conn = id, %state, "SubConn state");
+                // Lost again before READY could be told: nothing has changed for the policy.
+                if (entry.told, state) != (State::Connecting, State::Connecting) {
+                    self.tell(id, state, error, address, StateCause::Connectivity);
                 }
-                entry.settled_once |= matches!(state, State::Ready | State::TransientFailure);
-                let mut info = lock(&entry.cell.info);
-                info.state = state;
-                info.connected.clone_from(&address);
-                if error.is_some() {
-                    info.last_error.clone_from(&error);
-                }
-                drop(info);
-                let sub_conn = entry.sub_conn.clone();
-                self.deliveries.push_back(Delivery {
-                    sub_conn,
-                    state,
-                    error,
-                    address,
-                });
             }
             Action::ResolveNow => {
                 if entry.cell.lookaside.is_none() {
@@ -203,6 +198,65 @@ impl<E: Env> Actor<E> {
                 }
             }
         }
+    }
+
+    /// The machine is READY. So is the SubConn, unless the backend is asked for its health first.
+    fn connected(&mut self, id: u64) {
+        let Some(entry) = self.sub_conns.get(&id) else {
+            return;
+        };
+        let Some(live) = &entry.connected else { return };
+        debug_assert_eq!(entry.machine.state(), State::Ready);
+        match self.health_service(entry) {
+            Some(service) => self.begin_health(id, service),
+            None => {
+                entry.cell.adopt(live.connection.clone());
+                let address = live.address.clone();
+                let cause = StateCause::Connectivity;
+                self.tell(id, State::Ready, None, Some(address), cause);
+            }
+        }
+    }
+
+    /// Puts a state change on its way to the policy.
+    pub(super) fn tell(
+        &mut self,
+        id: u64,
+        state: State,
+        error: Option<Status>,
+        address: Option<Address>,
+        cause: StateCause,
+    ) {
+        let Some(entry) = self.sub_conns.get_mut(&id) else {
+            return;
+        };
+        if let Some(error) = &error {
+            tracing::debug!(sub_conn = id, %state, ?cause, %error, "SubConn state");
+        } else {
+            tracing::debug!(sub_conn = id, %state, ?cause, "SubConn state");
+        }
+        entry.told = state;
+        entry.settled_once |= matches!(state, State::Ready | State::TransientFailure);
+        let mut info = lock(&entry.cell.info);
+        info.state = state;
+        info.connected.clone_from(&address);
+        if error.is_some() {
+            info.last_error.clone_from(&error);
+        }
+        drop(info);
+        let sub_conn = entry.sub_conn.clone();
+        self.deliveries.push_back(Delivery {
+            sub_conn,
+            state,
+            error,
+            address,
+            cause,
+        });
+    }
+
+    /// The connection of a SubConn.
+    pub(super) fn live(&mut self, id: u64) -> Option<&mut Live<E::Connection>> {
+        self.sub_conns.get_mut(&id)?.connected.as_mut()
     }
 
     /// Starts attempts that wait, as far as there are permits.
@@ -279,6 +333,16 @@ impl<E: Env> Actor<E> {
         attempt: AttemptId,
         result: Result<Connected<E::Connection>, Status>,
     ) {
+        let dial = self
+            .sub_conns
+            .get(&id)
+            .and_then(|entry| entry.dials.get(&attempt));
+        let Some(address) = dial.map(|dial| dial.address.clone()) else {
+            if let Ok(unwanted) = result {
+                unwanted.connection.close();
+            }
+            return;
+        };
         self.end_dial(id, attempt);
         match result {
             Err(error) => self.drive(id, |machine, now, random, out| {
@@ -302,6 +366,8 @@ impl<E: Env> Actor<E> {
                 entry.connected = Some(Live {
                     attempt,
                     connection,
+                    address,
+                    health: None,
                     watching,
                 });
                 let queue = self.shared.queue.clone();
@@ -368,9 +434,7 @@ impl<E: Env> Actor<E> {
     /// Whether some SubConn is in its first attempt to connect.
     pub(super) fn someone_connects_first(&self) -> bool {
         self.sub_conns.values().any(|entry| {
-            !entry.settled_once
-                && entry.cell.lookaside.is_none()
-                && entry.machine.state() == State::Connecting
+            !entry.settled_once && entry.cell.lookaside.is_none() && entry.told == State::Connecting
         })
     }
 

@@ -22,6 +22,8 @@ pub(super) enum TimerKey {
     SubConn(u64, MachineTimer),
     /// An attempt to connect has run so long that it does not count any more.
     DialPermit(u64, AttemptId),
+    /// A backend's health is asked again.
+    Health(u64),
     /// The policy that panicked is built again.
     Rebuild,
     /// The first READY picker was held long enough.
@@ -121,6 +123,7 @@ impl<E: Env> Actor<E> {
                 machine.timer(timer, now, random, out);
             }),
             TimerKey::DialPermit(id, attempt) => self.release_permit(id, attempt),
+            TimerKey::Health(id) => self.watch_health(id),
             TimerKey::Rebuild => self.rebuild_now(),
             TimerKey::WarmUp => self.end_warm_up(),
         }

@@ -6,6 +6,7 @@ mod support;
 mod calls;
 mod close;
 mod costs;
+mod health;
 mod idle;
 mod panics;
 mod picks;

@@ -60,6 +60,12 @@ impl Env for SimEnv {
         self.config(json)
     }
 
+    /// `policy/health=name` asks for the health of `name`.
+    fn health_service(&self, config: &String) -> Option<Arc<str>> {
+        let (_, service) = config.split_once("health=")?;
+        Some(service.into())
+    }
+
     fn now(&self) -> Timestamp {
         self.sim.now()
     }

@@ -11,8 +11,8 @@ use std::{
 use balancer_api::{
     Address, Balancer, BuildOptions, Builder, CallEvent, CallId, ClientConn,
     ConnectivityState as State, ConnectivityStateEvaluator, DoneInfo, FailingPicker,
-    NewSubConnOptions, OnDone, Pick, PickError, PickOptions, Picker, QueuePicker, Reconnect,
-    Rejected, ResolveError, ResolvedAddrs, SubConn, SubConnState, TimerId,
+    HealthReporting, NewSubConnOptions, OnDone, Pick, PickError, PickOptions, Picker, QueuePicker,
+    Reconnect, Rejected, ResolveError, ResolvedAddrs, StateCause, SubConn, SubConnState, TimerId,
 };
 
 use super::Log;
@@ -184,6 +184,7 @@ impl Stage {
     pub(crate) fn make(&self, name: &str, reconnect: Reconnect) -> SubConn {
         let options = NewSubConnOptions::new()
             .with_reconnect(reconnect)
+            .with_health(HealthReporting::On)
             .with_tag(name);
         let made = self.cc.new_sub_conn(vec![Address::new(name)], options);
         let sub_conn = made.expect("a SubConn");
@@ -286,6 +287,9 @@ impl Balancer for Live {
         let mut line = format!("{} {}", self.stage.name(sub_conn), told.state);
         if let Some(error) = told.error {
             let _ = write!(line, " ({})", error.message());
+        }
+        if told.cause == StateCause::Health {
+            line.push_str(" by health");
         }
         self.note(&line);
         if !matches!(self.ask(&Event::State(sub_conn, told.state)), Flow::Default) {
