@@ -1,8 +1,8 @@
 //! A hasher without a seed: policies are replayed, so their maps must not differ between runs.
 //!
-//! The mixing step is the multiply-and-rotate of FxHash. Keys are addresses that an application's
-//! own resolver gave, limited in number by the channel, so resistance against chosen keys is
-//! traded for speed.
+//! The mixing step is the multiply-and-rotate of FxHash, with the product folded. Keys are
+//! addresses that an application's own resolver gave, limited in number by the channel, so
+//! resistance against chosen keys is traded for speed.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -25,7 +25,10 @@ impl FixedHasher {
     }
 
     fn mix(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(K);
+        // Both halves of the product: in the low one alone a difference in a word's high bits stays
+        // high, and the next letters of an address may undo it.
+        let product = u128::from(self.0.rotate_left(5) ^ word) * u128::from(K);
+        self.0 = product as u64 ^ (product >> 64) as u64;
     }
 }
 
