@@ -15,6 +15,9 @@ fn only_an_object_is_read() {
         let error = ConfigFields::parse(bad).expect_err(bad);
         assert!(error.rule().starts_with("must be"), "{bad}: {error}");
     }
+    let rule = |json| ConfigFields::parse(json).expect_err(json).rule().to_owned();
+    assert_eq!(rule("[]"), "must be an object", "it is JSON");
+    assert!(rule("{").starts_with("must be JSON: "), "{}", rule("{"));
 }
 
 #[test]

@@ -235,6 +235,25 @@ fn a_registry_without_the_default_says_so() {
 }
 
 #[test]
+fn of_very_many_names_sixteen_are_said_and_the_rest_counted() {
+    let names = |count: usize| (0..count).map(|i| format!("p{i:02}")).collect::<Vec<_>>();
+    let rule_of = |count: usize| {
+        let entries: Vec<_> = names(count)
+            .iter()
+            .map(|n| format!(r#"{{"{n}":{{}}}}"#))
+            .collect();
+        let json = format!(r#"{{"loadBalancingConfig":[{}]}}"#, entries.join(","));
+        let error = ServiceConfig::parse(json, &Registry::new()).expect_err("nothing is known");
+        error.errors()[0].rule().to_owned()
+    };
+    for (count, more) in [(15, ""), (16, ""), (17, " and 1 more"), (20, " and 4 more")] {
+        let said = names(count.min(16)).join(", ");
+        let rule = format!("none of these policies is registered: {said}{more} (registered: none)");
+        assert_eq!(rule_of(count), rule);
+    }
+}
+
+#[test]
 fn an_empty_text_is_no_service_config() {
     for text in ["", " ", "null", "[]", "\"\"", "7"] {
         assert!(parse(text).is_err(), "{text:?} must be refused");

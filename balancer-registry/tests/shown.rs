@@ -99,3 +99,17 @@ fn an_invalid_config_names_every_fault_and_keeps_its_warnings() {
     let warned: Vec<_> = error.warnings().iter().map(|w| w.path()).collect();
     assert_eq!(warned, ["colour"]);
 }
+
+#[test]
+fn a_config_shows_its_policy_and_how_much_it_holds() {
+    let json = r#"{"methodConfig":[{"name":[{},{"service":"s"},{"service":"t"}]}],"colour":3}"#;
+    let config = ServiceConfig::parse(json, &registry()).expect("a good config");
+    let shown = format!("{config:?}");
+    let bytes = format!("bytes: {}", json.len());
+    for part in ["pick_first", "method_names: 3", "warnings: 1", &bytes] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    let config = ServiceConfig::parse("{}", &registry()).expect("a good config");
+    let shown = format!("{config:?}");
+    assert!(shown.contains("method_names: 0"), "{shown}");
+}
