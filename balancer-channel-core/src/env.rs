@@ -37,6 +37,10 @@ pub trait Env: Send + Sync + 'static {
         None
     }
 
+    /// How many streams are open on connections of this channel, those that it has given up
+    /// included: while an RPC has one the channel does not fall asleep.
+    fn streams(&self) -> usize;
+
     /// The time since this environment was made, on a clock that only goes forward.
     fn now(&self) -> Timestamp;
 

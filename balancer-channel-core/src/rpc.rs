@@ -112,6 +112,10 @@ impl<E: Env> Shared<E> {
         options: &PickOptions<'_>,
     ) -> PickOutcome<E::Connection> {
         let generation = published.generation;
+        if !self.used.load(Ordering::Relaxed) {
+            // Once between two looks of the balancer's task: the line stays shared.
+            self.used.store(true, Ordering::Relaxed);
+        }
         let picked = match contain(|| published.picker.pick(options)) {
             Ok(picked) => picked,
             Err(message) => return self.pick_panicked(published, &message),

@@ -33,6 +33,9 @@ pub struct Settings<R> {
     pub max_connecting: usize,
     /// The first READY picker is held until every SubConn has left CONNECTING once, or for so long.
     pub warm_up: Option<Duration>,
+    /// After so long without an RPC the channel falls asleep: resolver, policy and connections are
+    /// given up until the next one. `None`: never.
+    pub idle_timeout: Option<Duration>,
     /// Whether backends are asked for their health (gRFC A17) where policy and service config want
     /// it.
     pub health_checks: bool,
@@ -65,6 +68,7 @@ impl<R> Settings<R> {
             max_endpoints: 10_000,
             max_connecting: 64,
             warm_up: None,
+            idle_timeout: Some(Duration::from_secs(30 * 60)),
             health_checks: true,
             dial_creds: None,
             dialer: None,

@@ -23,6 +23,8 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) watch: StateWatch,
     /// Whether a wake of a policy is in the queue: another one would add nothing.
     pub(crate) wake_queued: AtomicBool,
+    /// Whether an RPC was picked for since the balancer's task looked last.
+    pub(crate) used: AtomicBool,
     /// For snapshots; written by the balancer's task.
     pub(crate) sub_conns: Mutex<BTreeMap<u64, Arc<SubConnCell<E::Connection>>>>,
     pub(crate) policy: Mutex<PolicyInfo>,
@@ -40,6 +42,7 @@ impl<E: Env> Shared<E> {
             cell: PickerCell::new(settings.max_waiting),
             watch: StateWatch::new(),
             wake_queued: AtomicBool::new(false),
+            used: AtomicBool::new(false),
             sub_conns: Mutex::default(),
             policy: Mutex::default(),
             next_id: AtomicU64::new(1),

@@ -140,6 +140,12 @@ impl Env for TokioEnv {
         config.health_service()
     }
 
+    fn streams(&self) -> usize {
+        let connections = lock(&self.connections);
+        let alive = connections.iter().filter_map(WeakConnection::upgrade);
+        alive.map(|connection| connection.streams()).sum()
+    }
+
     fn now(&self) -> Timestamp {
         self.timestamp(Instant::now())
     }

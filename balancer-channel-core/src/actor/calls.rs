@@ -55,6 +55,17 @@ pub(super) async fn forward(
     }
 }
 
+// === impl Call ===
+
+impl Call {
+    /// Whether it has, or had until its end was told, a stream.
+    pub(super) fn is_running(&self) -> bool {
+        self.reading.is_some()
+    }
+}
+
+// === impl Actor: calls ===
+
 impl<E: Env> Actor<E> {
     pub(super) fn start_call(
         &mut self,

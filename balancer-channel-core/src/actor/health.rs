@@ -218,6 +218,14 @@ impl<E: Env> Actor<E> {
     }
 }
 
+// === impl Health ===
+
+impl Health {
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+}
+
 impl Drop for Health {
     fn drop(&mut self) {
         if let Some(running) = &self.running {

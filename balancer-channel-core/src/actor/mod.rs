@@ -3,6 +3,7 @@
 mod calls;
 mod close;
 mod health;
+mod idle;
 mod policy;
 mod resolve;
 mod sub_conns;
@@ -67,6 +68,8 @@ pub(crate) struct Actor<E: Env> {
     /// Numbers the calls that ask for health.
     next_watch: u64,
 
+    /// How often in a row it was looked for RPCs in vain.
+    quiet: u32,
     warm_up: WarmUp,
     /// Replaced publications that somebody may still hold. Dropping the last reference to a picker
     /// of 100,000 SubConns is work for this task, never for an RPC's.
@@ -108,6 +111,7 @@ impl<E: Env> Actor<E> {
             next_driver: 1,
             calls: BTreeMap::new(),
             next_watch: 1,
+            quiet: 0,
             warm_up,
             retired: Vec::new(),
             closing: None,
@@ -243,35 +247,6 @@ impl<E: Env> Actor<E> {
             Item::ResetBackoff => self.reset_backoff(),
             Item::Close(mode) => self.closing = Some(mode),
         }
-    }
-
-    /// An RPC or the application wants connections.
-    fn exit_idle(&mut self) {
-        if self.shared.cell.leave_idle() {
-            tracing::debug!(target_name = %self.shared.settings.target, "leaving idle");
-            self.shared.watch.set(ConnectivityState::Connecting);
-            self.warm_up = self
-                .shared
-                .settings
-                .warm_up
-                .map_or(WarmUp::Off, WarmUp::Armed);
-            self.start_resolver();
-        } else {
-            self.exit_idle_policy();
-        }
-    }
-
-    /// Gives up connections, policy and resolver until somebody wants them again.
-    fn enter_idle(&mut self) {
-        let Some(before) = self.shared.cell.go_idle() else {
-            return;
-        };
-        self.retired.extend(before);
-        tracing::debug!(target_name = %self.shared.settings.target, "going idle");
-        self.stop_resolver();
-        self.resolved = None;
-        self.close_policies();
-        self.shared.watch.set(ConnectivityState::Idle);
     }
 
     fn reset_backoff(&mut self) {

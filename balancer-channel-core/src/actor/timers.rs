@@ -24,6 +24,8 @@ pub(super) enum TimerKey {
     DialPermit(u64, AttemptId),
     /// A backend's health is asked again.
     Health(u64),
+    /// It is looked whether there was an RPC.
+    Idle,
     /// The policy that panicked is built again.
     Rebuild,
     /// The first READY picker was held long enough.
@@ -124,6 +126,7 @@ impl<E: Env> Actor<E> {
             }),
             TimerKey::DialPermit(id, attempt) => self.release_permit(id, attempt),
             TimerKey::Health(id) => self.watch_health(id),
+            TimerKey::Idle => self.look_for_rpcs(),
             TimerKey::Rebuild => self.rebuild_now(),
             TimerKey::WarmUp => self.end_warm_up(),
         }

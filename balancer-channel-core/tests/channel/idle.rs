@@ -171,3 +171,85 @@ fn connecting_an_awake_channel_reaches_an_idle_policy_only() {
     fixture.run().connect();
     assert_eq!(fixture.log.take(), ["a1: exit idle"]);
 }
+
+/// A channel that falls asleep after 160 s; it looks for RPCs every 10 s.
+fn sleepy() -> Fixture {
+    let fixture = Fixture::with("x", |settings| {
+        settings.idle_timeout = Some(std::time::Duration::from_secs(160));
+    });
+    fixture.connect();
+    fixture
+}
+
+#[test]
+fn without_rpcs_it_falls_asleep_after_the_idle_timeout() {
+    let fixture = sleepy();
+    fixture.pass(159.0);
+    assert!(!fixture.core.is_idle());
+    fixture.pass(1.0);
+    assert!(fixture.core.is_idle());
+    assert_eq!(fixture.state(), State::Idle);
+    assert_eq!(fixture.env.net.held(), 0);
+    assert_eq!(fixture.sim.sleepers(), 0, "asleep it looks for nothing");
+    assert_eq!(fixture.rpc().outcome(), "x", "and wakes for an RPC");
+    fixture.pass(100.0);
+    fixture.rpc();
+    // The timeout counts from the last one.
+    fixture.pass(159.0);
+    assert!(!fixture.core.is_idle());
+    fixture.pass(12.0);
+    assert!(fixture.core.is_idle());
+}
+
+#[test]
+fn an_rpc_in_flight_holds_it_awake_and_the_time_counts_from_its_end() {
+    let fixture = sleepy();
+    let open = fixture.open_rpc();
+    fixture.pass(1_000.0);
+    assert!(!fixture.core.is_idle());
+    open.finish();
+    fixture.pass(159.0);
+    assert!(!fixture.core.is_idle());
+    fixture.pass(11.0);
+    assert!(fixture.core.is_idle());
+}
+
+#[test]
+fn a_stream_on_a_connection_that_was_given_up_holds_it_awake_too() {
+    let fixture = sleepy();
+    fixture.pass(2.0);
+    let open = fixture.open_rpc();
+    fixture.lose("x");
+    fixture.pass(1_000.0);
+    assert!(!fixture.core.is_idle());
+    open.finish();
+    fixture.pass(170.0);
+    assert!(fixture.core.is_idle());
+}
+
+#[test]
+fn a_waiting_rpc_holds_it_awake_and_a_policys_call_does_not() {
+    let fixture = sleepy();
+    let call = balancer_api::CallRequest::new("/s/m");
+    let stage = fixture.a.stage();
+    stage.cc.start_call(&stage.sub("x"), call);
+    fixture.run().pass(170.0);
+    assert!(fixture.core.is_idle(), "nobody uses the channel");
+
+    fixture.answer("x", crate::support::Answer::Hang);
+    let waiting = fixture.wait_for_ready();
+    fixture.pass(1_000.0);
+    assert!(!fixture.core.is_idle());
+    waiting.cancel();
+    fixture.pass(170.0);
+    assert!(fixture.core.is_idle());
+}
+
+#[test]
+fn it_stays_awake_where_no_timeout_is_wanted() {
+    let fixture = Fixture::with("x", |settings| settings.idle_timeout = None);
+    fixture.connect();
+    fixture.pass(100_000.0);
+    assert!(!fixture.core.is_idle());
+    assert_eq!(fixture.sim.sleepers(), 0, "an idle channel wakes nobody");
+}

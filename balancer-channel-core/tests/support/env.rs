@@ -66,6 +66,10 @@ impl Env for SimEnv {
         Some(service.into())
     }
 
+    fn streams(&self) -> usize {
+        self.net.wires().iter().map(|wire| wire.streams()).sum()
+    }
+
     fn now(&self) -> Timestamp {
         self.sim.now()
     }

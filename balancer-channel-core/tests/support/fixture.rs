@@ -71,6 +71,8 @@ impl Fixture {
         env.register(Arc::new(PuppetBuilder(a.clone())));
         let default = env.config("a").expect("the default");
         let mut settings = Settings::new("sim:///backends", "backends", given, default);
+        // Its looks would be sleepers of every test.
+        settings.idle_timeout = None;
         adjust(&mut settings);
         let core = Core::new(env.clone(), settings);
         sim.run();

@@ -240,6 +240,16 @@ impl Wire {
         OpenStream(self.clone())
     }
 
+    /// Those of RPCs, and the calls of policies that run.
+    pub(crate) fn streams(&self) -> usize {
+        let state = self.lock();
+        let running = |call: &&Arc<Mutex<CallState>>| {
+            let call = call.lock().unwrap();
+            !call.over && !call.cancelled
+        };
+        state.streams + state.calls.iter().filter(running).count()
+    }
+
     /// The calls of policies on this connection, oldest first.
     pub(crate) fn calls(&self) -> Vec<Arc<Mutex<CallState>>> {
         self.lock().calls.clone()
