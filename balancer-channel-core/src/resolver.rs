@@ -67,11 +67,14 @@ pub struct Resolution {
     pub endpoints: Vec<Endpoint>,
     /// The service config that came with them, as JSON.
     pub service_config: Option<String>,
+    /// Why there is no service config although there should be one: counts as an invalid one.
+    pub service_config_error: Option<String>,
     /// What to tell the policy of the whole result.
     pub attributes: Attributes,
     /// For error messages.
     pub note: Option<String>,
-    /// How long it may be believed (a DNS time to live); `None` when nobody says.
+    /// How long it may be believed (a DNS time to live); `None` when nobody says. Asked again after
+    /// that where [`Settings::refresh`](crate::Settings::refresh) is on.
     pub valid_for: Option<Duration>,
 }
 
@@ -115,6 +118,13 @@ impl Resolution {
     #[must_use]
     pub fn with_service_config(mut self, json: impl Into<String>) -> Self {
         self.service_config = Some(json.into());
+        self
+    }
+
+    /// Sets [`service_config_error`](Self::service_config_error).
+    #[must_use]
+    pub fn with_service_config_error(mut self, error: impl Into<String>) -> Self {
+        self.service_config_error = Some(error.into());
         self
     }
 

@@ -21,6 +21,10 @@ pub struct Settings<R> {
     pub fixed_policy: Option<ChildConfig>,
     /// Whether service configs from the resolver are ignored.
     pub ignore_resolver_config: bool,
+    /// Whether the resolver is asked again when a result says that it is too old
+    /// ([`Resolution::valid_for`](crate::Resolution::valid_for)), a little later than that and never
+    /// before the resolver's floor. Off: only on request, as gRPC does.
+    pub refresh: bool,
     /// For connections, resolutions and rebuilt policies.
     pub backoff: Backoff,
     /// A pass over a SubConn's addresses is given at least this long.
@@ -62,6 +66,7 @@ impl<R> Settings<R> {
             default_config,
             fixed_policy: None,
             ignore_resolver_config: false,
+            refresh: false,
             backoff: Backoff::default(),
             min_connect_timeout: Duration::from_secs(20),
             max_waiting: 100_000,

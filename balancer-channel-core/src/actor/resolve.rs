@@ -60,21 +60,31 @@ async fn ask<E: Env>(shared: Arc<Shared<E>>, requests: Arc<Requests>, number: u6
         requests.resolve.store(false, Ordering::SeqCst);
         let started = shared.env.now();
         let result = resolve_contained(&*resolver).await;
-        let succeeded = result.is_ok();
+        let valid_for = result.as_ref().map(|found| found.valid_for).ok();
         let (answer, verdict) = oneshot::channel();
         shared.queue.push(Item::Resolved(number, result, answer));
         // No verdict: the channel is closing, or sleeps.
         let Ok(verdict) = verdict.await else { return };
         let changed = pin!(changed(&*resolver));
-        if succeeded && verdict == Verdict::Accepted {
+        if let (Some(valid_for), Verdict::Accepted) = (valid_for, &verdict) {
             failures = 0;
             let floor = resolver.min_interval().unwrap_or(Duration::ZERO);
-            let earliest = shared.env.now() + floor;
+            let now = shared.env.now();
+            let earliest = now + floor;
+            let stale = valid_for
+                .filter(|_| shared.settings.refresh)
+                .map(|valid_for| now + spread(valid_for.max(floor), shared.env.random()));
+            let expired = pin!(async {
+                match stale {
+                    Some(at) => shared.env.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            });
             let requested = pin!(async {
                 requests.wait(&requests.resolve).await;
                 shared.env.sleep_until(earliest).await;
             });
-            select(changed, requested).await;
+            select(changed, select(requested, expired)).await;
         } else {
             if requests.reset_backoff.swap(false, Ordering::SeqCst) {
                 failures = 0;
@@ -89,6 +99,13 @@ async fn ask<E: Env>(shared: Arc<Shared<E>>, requests: Arc<Requests>, number: u6
             }
         }
     }
+}
+
+/// `wait`, at least a second, and up to a tenth more: clients that asked together do not go on
+/// asking together.
+fn spread(wait: Duration, random: u64) -> Duration {
+    let wait = wait.max(Duration::from_secs(1));
+    wait + (wait / 10).mul_f64(random as f64 / u64::MAX as f64)
 }
 
 /// When the resolver has something new; never, if it panics over the question.
@@ -207,6 +224,9 @@ impl<E: Env> Actor<E> {
                 }
             }
             _ => {}
+        }
+        if !self.shared.settings.ignore_resolver_config {
+            bad_config = bad_config.or(resolution.service_config_error);
         }
         if let Some(error) = &bad_config {
             tracing::warn!(%error, "the resolver gave an invalid service config");

@@ -10,6 +10,7 @@ mod health;
 mod idle;
 mod panics;
 mod picks;
+mod refreshing;
 mod resolving;
 mod serial;
 mod sub_conns;
