@@ -99,6 +99,52 @@ fn a_policy_without_hooks_makes_no_picker_that_nobody_needs() {
 }
 
 #[test]
+fn each_kind_of_news_makes_a_picker_and_no_news_makes_none() {
+    let mut driver = Driver::new(&BaseBuilder::new("plain", || Plain));
+    let (one, two) = (LbConfig::new("{}", 1u8), LbConfig::new("{}", 2u8));
+    let list = |config: Option<&LbConfig>, zone: &'static str| {
+        let attributes = Attributes::new().with(zone);
+        let list = endpoints(&["a:1"]).with_attributes(attributes);
+        list.with_config(config.cloned())
+    };
+    driver
+        .resolved(Ok(list(Some(&one), "west")))
+        .expect("a good list");
+    driver.ready(0);
+    driver.cc.take();
+    for (config, zone, news) in [
+        (Some(&one), "west", 0),
+        (Some(&two), "west", 1),
+        (Some(&two), "west", 0),
+        (Some(&two), "east", 1),
+        (Some(&two), "east", 0),
+        (None, "east", 1),
+        (None, "east", 0),
+        (Some(&one), "west", 1),
+    ] {
+        driver
+            .resolved(Ok(list(config, zone)))
+            .expect("a good list");
+        let asked = vec![Asked::Publish(S::Ready); news];
+        assert_eq!(driver.cc.take(), asked, "{config:?} {zone}");
+    }
+}
+
+#[test]
+fn a_resolver_that_is_well_again_is_no_longer_complained_of() {
+    let mut driver = Driver::new(&BaseBuilder::new("plain", || Plain));
+    driver.resolve(&["a:1"]).expect("a good list");
+    driver.failed(0);
+    let broken = Err(ResolveError::new("no such host"));
+    driver.resolved(broken).expect("an error is not rejected");
+    let text = |driver: &Driver| driver.cc.pick().expect_err("all have failed").to_string();
+    let both = "sc0: connection refused; resolver: no such host";
+    assert_eq!(text(&driver), both);
+    driver.resolve(&["a:1"]).expect("the same list");
+    assert_eq!(text(&driver), "sc0: connection refused");
+}
+
+#[test]
 fn a_builder_has_its_name_its_line_and_its_parser() {
     let builder = BaseBuilder::new("plain", || Plain).with_description("queues");
     assert_eq!((builder.name(), builder.description()), ("plain", "queues"));

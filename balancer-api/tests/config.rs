@@ -178,6 +178,17 @@ proptest! {
 fn durations_have_protobufs_limits() {
     assert!(parse_duration("315576000000s").is_some());
     for bad in [
+        "",
+        "s",
+        ".s",
+        ".5s",
+        "1.s",
+        "+1s",
+        "-1s",
+        "1e3s",
+        "1.+5s",
+        "1.5e3s",
+        "1.0000000001s",
         "315576000001s",
         "99999999999999999999s",
         "-0s",

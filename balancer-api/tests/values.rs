@@ -191,6 +191,25 @@ fn a_config_error_shows_untrusted_text_harmlessly() {
 }
 
 #[test]
+fn a_value_is_cut_at_256_characters_and_not_before() {
+    let shown = |length: usize| {
+        ConfigError::new("p", "é".repeat(length), "r")
+            .value()
+            .to_owned()
+    };
+    assert_eq!(shown(255), "é".repeat(255), "is shown whole");
+    let cut = format!("{}…", "é".repeat(255));
+    assert_eq!(shown(256), cut);
+    assert_eq!(shown(10_000), cut);
+    let escapes = ConfigError::new("p", "\n".repeat(200), "r");
+    assert_eq!(
+        escapes.value(),
+        format!("{}…", r"\n".repeat(127)),
+        "none is cut in two"
+    );
+}
+
+#[test]
 fn a_config_error_knows_its_path() {
     let error = ConfigError::new("[0]", "x", "no")
         .within("childPolicy")
