@@ -1,202 +1,65 @@
-//! Wrong channels: the witness names what each does wrong, and is silent on the right one.
+//! Wrong channels: the suite names what each does wrong, and is silent on the right one.
 
-use std::{sync::Arc, time::Duration};
+use std::collections::BTreeSet;
 
-use balancer_api::{
-    Balancer, BuildOptions, Builder, CallEvent, CallId, CallRequest, ClientConn,
-    ConnectivityState as State, NewSubConnOptions, QueuePicker, Rejected, ResolveError,
-    ResolvedAddrs, SubConn, SubConnState, TimerId,
-};
-use balancer_mutants::channel::{Fault, Faulty};
-use balancer_testkit::{ChannelLaw, Setup, Witness, World};
+use balancer_mutants::channel::{Fault, Reference};
+use balancer_testkit::{ChannelLaw, ChannelSuite, channel_conformance, witness::Verdict};
 
-/// A day in the life of a channel with the witness's own policy.
-fn live(fault: Fault) -> Witness {
-    let witness = Witness::new();
-    let channel = Faulty::channel(fault, witness.policy());
-    let mut world = World::new(Arc::new(channel), Setup::new());
-    for line in [
-        "update a b never",
-        "connecting a",
-        "ready a",
-        "connecting b",
-        "failed b",
-        "idle b",
-        "connecting b",
-        "ready b",
-        "pick",
-        "pick dropped",
-        "lost a",
-        "pick not_sent",
-        "update b",
-        "connecting a",
-        "resolver_error none",
-        "close",
-    ] {
-        // A fault may make the policy do without some of it.
-        let _ = world.run(line);
-    }
-    drop(world);
-    witness
-}
+channel_conformance!(right: |policies| Reference::new(Fault::None, policies));
 
-/// The same with a policy that has timers and calls.
-fn live_busily(fault: Fault) -> Witness {
-    let witness = Witness::new();
-    let channel = Faulty::channel(fault, witness.around(Busy));
-    let mut world = World::new(Arc::new(channel), Setup::new());
-    for line in [
-        "update a",
-        "connecting a",
-        "ready a",
-        "headers a",
-        "message a 00",
-        "advance 3s",
-        "end a OK",
-        "advance 20s",
-        "again",
-        "wake",
-        "close",
-    ] {
-        let _ = world.run(line);
-    }
-    drop(world);
-    witness
+fn suite(fault: Fault) -> ChannelSuite {
+    ChannelSuite::new(move |policies| Reference::new(fault, policies))
 }
 
 #[test]
-fn the_right_channel_is_right() {
-    for witness in [live(Fault::None), live_busily(Fault::None)] {
-        witness.assert_silent();
-        assert!(witness.callbacks() > 10, "it must have seen something");
-    }
-    assert_eq!(live(Fault::None).picks_and_ends(), (3, 3));
-}
-
-#[test]
-fn wrong_channels_are_named() {
-    use ChannelLaw as L;
-    for (fault, law) in [
-        (Fault::LeavesOutConnecting, L::LegalTransitions),
-        (Fault::LossIsAFailure, L::LegalTransitions),
-        (Fault::ShutdownTwice, L::ShutdownOnce),
-        (Fault::NewsAfterShutdown, L::ShutdownOnce),
-        (Fault::ShutdownUnasked, L::ShutdownOnce),
-        (Fault::NewsAfterClose, L::SilentAfterClose),
-        (Fault::StateBeforeConnect, L::NothingBeforeConnect),
-        (Fault::SubConnAfterClose, L::ClosedRefuses),
-    ] {
-        let complaints = live(fault).complaints();
-        assert!(
-            complaints.iter().any(|complaint| complaint.law == law),
-            "{fault:?} must be called {law:?}: {complaints:?}"
-        );
-    }
-}
-
-#[test]
-fn wrong_timers_calls_and_clocks_are_named() {
-    use ChannelLaw as L;
-    for (fault, law) in [
-        (Fault::TimerTwice, L::TimersOnTime),
-        (Fault::TimerEarly, L::TimersOnTime),
-        (Fault::CancelledTimerFires, L::TimersOnTime),
-        (Fault::HeadersAfterMessage, L::CallsInOrder),
-        (Fault::TwoEnds, L::CallsInOrder),
-        (Fault::CallAfterCancel, L::CallsInOrder),
-        (Fault::ClockGoesBack, L::ClockForward),
-    ] {
-        let complaints = live_busily(fault).complaints();
-        assert!(
-            complaints.iter().any(|complaint| complaint.law == law),
-            "{fault:?} must be called {law:?}: {complaints:?}"
-        );
-    }
-}
-
-#[test]
-fn a_run_without_end_is_named() {
-    let witness = Witness::new();
-    let channel = Faulty::channel(Fault::NeverSettles, witness.policy());
-    let mut world = World::new(Arc::new(channel), Setup::new());
-    world.run("update a").unwrap();
-    for _ in 0..100 {
-        world.run("connecting a; ready a; lost a").unwrap();
-    }
-    let complaints = witness.complaints();
-    assert_eq!(complaints[0].law, ChannelLaw::SettleFollows);
-}
-
-#[test]
-fn a_forgotten_end_is_counted() {
-    let (picks, ends) = live(Fault::DoneForgotten).picks_and_ends();
-    assert!(picks > 0 && ends == 0, "{picks} picks, {ends} ends");
-}
-
-/// A policy that always has a timer and a call.
-struct Busy;
-
-struct BusyPolicy {
-    cc: Arc<dyn ClientConn>,
-    spare: Option<TimerId>,
-    probe: Option<CallId>,
-}
-
-impl Builder for Busy {
-    fn name(&self) -> &str {
-        "busy"
-    }
-    fn build(&self, cc: Arc<dyn ClientConn>, _: BuildOptions) -> Box<dyn Balancer> {
-        Box::new(BusyPolicy {
-            cc,
-            spare: None,
-            probe: None,
-        })
-    }
-}
-
-impl Balancer for BusyPolicy {
-    fn handle_sub_conn_state_change(&mut self, sub_conn: &SubConn, new: &SubConnState<'_>) {
-        if new.state == State::Ready {
-            self.cc
-                .start_call(sub_conn, CallRequest::new("/busy.Busy/Watch"));
-            let probe = self
-                .cc
-                .start_call(sub_conn, CallRequest::new("/busy.Busy/Probe"));
-            self.probe = Some(probe);
+fn every_fault_is_called_by_its_law() {
+    let mut missed = Vec::new();
+    for (fault, law) in Fault::ALL {
+        match suite(*fault).judge(*law) {
+            Verdict::Broken(_) => {}
+            verdict => missed.push(format!("{fault:?}: {law} is {verdict}")),
         }
     }
-    fn handle_resolved_addrs(
-        &mut self,
-        resolved: Result<ResolvedAddrs, ResolveError>,
-    ) -> Result<(), Rejected> {
-        if let Some(timer) = self.spare.take() {
-            self.cc.cancel_timer(timer);
-        }
-        self.spare = Some(self.cc.set_timer(Duration::from_secs(60)));
-        self.cc.set_timer(Duration::from_secs(2));
-        let endpoint = resolved.ok().and_then(|r| r.endpoints.first().cloned());
-        if let Some(endpoint) = endpoint {
-            let addresses = endpoint.addresses().to_vec();
-            if let Ok(made) = self.cc.new_sub_conn(addresses, NewSubConnOptions::new()) {
-                made.connect();
-            }
-        }
-        Ok(())
-    }
-    fn handle_timer(&mut self, _: TimerId) {
-        self.cc.now();
-        if let Some(probe) = self.probe.take() {
-            self.cc.cancel_call(probe);
+    assert!(missed.is_empty(), "{missed:#?}");
+    assert!(Fault::ALL.len() >= 60, "there are {}", Fault::ALL.len());
+}
+
+#[test]
+fn every_law_is_needed() {
+    // The others off, each law catches at least one fault: its own, which no other law sees.
+    let mut alone = BTreeSet::new();
+    for (fault, law) in Fault::ALL {
+        let broken = suite(*fault).broken();
+        let laws: Vec<ChannelLaw> = broken.iter().map(|broken| broken.law).collect();
+        println!("{fault:?}: {laws:?}");
+        if laws == [*law] {
+            alone.insert(*law);
         }
     }
-    fn handle_call_event(&mut self, _: CallId, _: CallEvent) {
-        self.cc.now();
-    }
-    fn close(&mut self) {}
-    fn settle(&mut self) {
-        self.cc.now();
-        self.cc
-            .update_balancer_state(State::Connecting, Arc::new(QueuePicker));
+    let laws = ChannelLaw::ALL.iter().copied();
+    let needless: Vec<ChannelLaw> = laws
+        .filter(|law| !law.is_held_by_types() && !alone.contains(law))
+        .collect();
+    assert!(needless.is_empty(), "no fault takes just {needless:?}");
+}
+
+#[test]
+fn a_broken_law_comes_with_an_account() {
+    let Verdict::Broken(broken) = suite(Fault::NotReadyFails).judge(ChannelLaw::NotReadyWaits)
+    else {
+        panic!("C1 must be caught");
+    };
+    let account = broken.to_string();
+    println!("{account}");
+    for words in [
+        "the channel broke `not_ready_waits`",
+        "RPC 0 must wait, since its pick is CONNECTING; it failed with UNAVAILABLE",
+        "a picker may be one state behind",
+        "the peer at a: dials Hang",
+        "first#1 is told: the SubConn to a is CONNECTING",
+        "an RPC asks picker early",
+    ] {
+        let found = account.to_lowercase().contains(&words.to_lowercase());
+        assert!(found, "the account must say {words:?}:\n{account}");
     }
 }

@@ -57,7 +57,7 @@ mod scenario;
 mod story;
 pub mod strategy;
 mod sub;
-mod witness;
+pub mod witness;
 mod world;
 
 pub use conformance::Conformance;
@@ -74,5 +74,5 @@ pub use rpc::Rpc;
 pub use scenario::Scenario;
 pub use story::Script;
 pub use sub::{Illegal, Move, SubId};
-pub use witness::{ChannelLaw, Complaint, Witness};
+pub use witness::{ChannelLaw, ChannelSuite, ChannelUnderTest, Complaint, Witness};
 pub use world::{Refused, Setup, World};

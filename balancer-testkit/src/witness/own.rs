@@ -1,6 +1,17 @@
 //! The witness's own policy: it connects to everything and picks in turn, and knows what it asked.
 
-use super::*;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use balancer_api::{
+    Address, Balancer, BuildOptions, Builder, ClientConn, ConnectivityState as State,
+    FailingPicker, NewSubConnOptions, Pick, PickError, PickOptions, Picker, QueuePicker, Reconnect,
+    Rejected, ResolveError, ResolvedAddrs, SubConn, SubConnState,
+};
+
+use super::Witness;
 
 pub(super) struct Own {
     pub(super) witness: Witness,
@@ -56,7 +67,7 @@ impl Balancer for OwnPolicy {
             self.error = error.message().to_owned();
         }
         if new.state == State::Idle && Self::wants(addresses) {
-            self.witness.connecting(sub_conn);
+            self.witness.asks(sub_conn, true);
         }
         if matches!(new.state, State::Idle | State::TransientFailure) {
             self.cc.resolve_now();
@@ -95,12 +106,7 @@ impl Balancer for OwnPolicy {
             let options = NewSubConnOptions::new().with_reconnect(Reconnect::WhenAsked);
             match self.cc.new_sub_conn(addresses.clone(), options) {
                 Ok(sub_conn) => {
-                    if let Some(sub) = self.witness.seen().subs.get_mut(&sub_conn) {
-                        sub.asked = Some(false);
-                    }
-                    if Self::wants(&addresses) {
-                        self.witness.connecting(&sub_conn);
-                    }
+                    self.witness.asks(&sub_conn, Self::wants(&addresses));
                     self.entries.push((addresses, sub_conn, State::Idle));
                 }
                 Err(error) => self.error = error.to_string(),
