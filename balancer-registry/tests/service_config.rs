@@ -775,6 +775,29 @@ fn a_key_that_was_meant_to_be_another_is_warned_of() {
 }
 
 #[test]
+fn what_is_longer_than_any_field_is_mistaken_for_none() {
+    let ignored = "unknown field; it is ignored";
+    for (name, padding, message) in [
+        (
+            "healthCheckConfig",
+            40 - 17,
+            "unknown field; did you mean healthCheckConfig?",
+        ),
+        ("healthCheckConfig", 41 - 17, ignored),
+        (
+            "tokenRatio",
+            40 - 10,
+            "tokenRatio means nothing here; it belongs in retryThrottling",
+        ),
+        ("tokenRatio", 41 - 10, ignored),
+    ] {
+        let key = format!("{}{name}", "_".repeat(padding));
+        let expected = format!("{key}: {message}");
+        assert_eq!(warnings(format!("{{\"{key}\":1}}")), [expected]);
+    }
+}
+
+#[test]
 fn a_policy_s_own_warnings_come_with_their_path() {
     assert_eq!(
         warnings(
