@@ -133,3 +133,53 @@ fn whoever_is_gone_leaves_room_for_somebody_else() {
     driver.resolve(&["e:1"]).expect("a good list");
     assert_eq!(roll.call(), ["e:1"]);
 }
+
+#[test]
+fn a_failure_beside_others_is_news_to_nobody_and_hides_no_news() {
+    let roll = Roll::default();
+    let mut driver = roll.driver(&[]);
+    driver.resolve(&["a:1", "b:1", "c:1"]).expect("a good list");
+    driver.connecting(0).connecting(1).connecting(2);
+    driver.cc.take();
+    // In one run of callbacks: a backend comes, another fails.
+    driver.move_to(0, S::Ready);
+    driver.move_to(1, S::TransientFailure);
+    driver.balancer.settle();
+    assert_eq!(
+        driver.cc.take(),
+        [Asked::ResolveNow, Asked::Publish(S::Ready)]
+    );
+    driver.failed(2);
+    assert_eq!(
+        driver.cc.take(),
+        [Asked::ResolveNow],
+        "the picker is as it was"
+    );
+}
+
+#[test]
+fn a_connection_made_anew_to_another_address_is_shown_with_that_one() {
+    let (first, second) = (Address::new("a:1"), Address::new("a:2"));
+    /// Remembers which addresses are connected.
+    #[derive(Clone, Default)]
+    struct Where(Arc<Mutex<Vec<String>>>);
+    impl PickerBuilder for Where {
+        type Data = ();
+        fn data(&mut self, _: &Endpoint, _: &BaseContext<'_>) {}
+        fn build_picker(&mut self, ready: &ReadySet, _: &BaseContext<'_>) -> Arc<dyn Picker> {
+            let addresses = ready.iter().filter_map(|ready| ready.address());
+            *self.0.lock().unwrap() = addresses.map(ToString::to_string).collect();
+            Arc::new(QueuePicker)
+        }
+    }
+    let connected = Where::default();
+    let give = connected.clone();
+    let mut driver = Driver::new(&BaseBuilder::new("where", move || give.clone()));
+    let list = ResolvedAddrs::new([Endpoint::new([first, second])]);
+    driver.resolved(Ok(list)).expect("a good list");
+    for addr in ["a:1", "a:2", "a:1"] {
+        driver.ready_at(0, addr);
+        assert_eq!(*connected.0.lock().unwrap(), [addr]);
+        driver.idle(0).connecting(0);
+    }
+}

@@ -775,6 +775,43 @@ fn a_key_that_was_meant_to_be_another_is_warned_of() {
 }
 
 #[test]
+fn three_letters_of_a_long_name_may_be_wrong_and_none_of_a_short_one() {
+    let (hint, ignored) = (
+        "unknown field; did you mean",
+        "unknown field; it is ignored",
+    );
+    for (key, field) in [
+        ("loadBalancingCon", Some("loadBalancingConfig")),
+        ("loadBalancingCo", None),
+        ("loadBalancingConfigxyz", Some("loadBalancingConfig")),
+        ("loadBalancingConfigwxyz", None),
+        ("xyzloadBalancingConfig", Some("loadBalancingConfig")),
+        ("wxyzloadBalancingConfig", None),
+        ("loadBaxyzcingConfig", Some("loadBalancingConfig")),
+        ("loadBwxyzcingConfig", None),
+        ("loadaBlancingConfig", Some("loadBalancingConfig")),
+        ("xloadBalancingConf", Some("loadBalancingConfig")),
+        ("xxloadBalancingConf", None),
+    ] {
+        let message = field.map(|field| format!("{hint} {field}?"));
+        let message = message.unwrap_or_else(|| ignored.to_owned());
+        let expected = format!("{key}: {message}");
+        assert_eq!(warnings(format!("{{\"{key}\":1}}")), [expected]);
+    }
+    for (key, field) in [
+        ("timeot", Some("timeout")),
+        ("timeoutt", Some("timeout")),
+        ("timet", None),
+        ("nam", None),
+    ] {
+        let message = field.map(|field| format!("{hint} {field}?"));
+        let message = message.unwrap_or_else(|| ignored.to_owned());
+        let expected = format!("methodConfig[0].{key}: {message}");
+        assert_eq!(warnings(in_method(&format!("\"{key}\":1"))), [expected]);
+    }
+}
+
+#[test]
 fn what_is_longer_than_any_field_is_mistaken_for_none() {
     let ignored = "unknown field; it is ignored";
     for (name, padding, message) in [

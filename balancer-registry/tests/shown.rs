@@ -113,3 +113,15 @@ fn a_config_shows_its_policy_and_how_much_it_holds() {
     let shown = format!("{config:?}");
     assert!(shown.contains("method_names: 0"), "{shown}");
 }
+
+#[test]
+fn tokens_are_counted_in_thousandths_and_told_as_configured() {
+    let json = r#"{"retryThrottling":{"maxTokens":10,"tokenRatio":0.25}}"#;
+    let config = ServiceConfig::parse(json, &registry()).expect("a good config");
+    let tokens = config.retry_throttling().expect("it has some");
+    assert_eq!(
+        (tokens.max_milli_tokens, tokens.milli_token_ratio),
+        (10_000, 250)
+    );
+    assert_eq!((tokens.max_tokens(), tokens.token_ratio()), (10, 0.25));
+}
