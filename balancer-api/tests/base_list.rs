@@ -183,3 +183,32 @@ fn a_connection_made_anew_to_another_address_is_shown_with_that_one() {
         driver.idle(0).connecting(0);
     }
 }
+
+#[test]
+fn a_rank_is_the_place_in_the_list_that_came_last() {
+    /// Remembers the ranks.
+    #[derive(Clone, Default)]
+    struct Ranks(Arc<Mutex<Vec<u32>>>);
+    impl PickerBuilder for Ranks {
+        type Data = ();
+        fn data(&mut self, _: &Endpoint, _: &BaseContext<'_>) {}
+        fn build_picker(&mut self, ready: &ReadySet, _: &BaseContext<'_>) -> Arc<dyn Picker> {
+            *self.0.lock().unwrap() = ready.iter().map(|ready| ready.rank()).collect();
+            Arc::new(QueuePicker)
+        }
+    }
+    let ranks = Ranks::default();
+    let give = ranks.clone();
+    let mut driver = Driver::new(&BaseBuilder::new("ranks", move || give.clone()));
+    driver
+        .resolve(&["a:1", "b:1", "a:1", "c:1"])
+        .expect("a good list");
+    driver.ready(0).ready(2);
+    assert_eq!(
+        *ranks.0.lock().unwrap(),
+        [0, 3],
+        "a duplicate has a place, too"
+    );
+    driver.resolve(&["b:1", "c:1", "a:1"]).expect("a good list");
+    assert_eq!(*ranks.0.lock().unwrap(), [1, 2]);
+}

@@ -75,7 +75,7 @@ where
     let mut choices = Vec::new();
     let mut count = 0;
     for strings in records {
-        let record = record(strings, limits.bytes() + ATTRIBUTE.len() + 1);
+        let record = record(strings, limits.bytes() + ATTRIBUTE.len());
         let Some(list) = record.strip_prefix(ATTRIBUTE) else {
             continue;
         };

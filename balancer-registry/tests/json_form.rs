@@ -209,6 +209,10 @@ fn what_is_no_utf8_is_refused() {
         refuse_once(b"{\"a\":\"\xff\"}"),
         error("", "{\"a\":\"�\"}", rule)
     );
+    let long = [&[b'a'; 30][..], b"\xff", &[b'b'; 30]].concat();
+    let around = format!("{}�{}", "a".repeat(16), "b".repeat(15));
+    let rule = "must be UTF-8: byte 30 is not";
+    assert_eq!(refuse_once(long), error("", &around, rule));
     let utf16: Vec<u8> = "{}".bytes().flat_map(|b| [b, 0]).collect();
     assert_eq!(
         refuse_once(utf16),

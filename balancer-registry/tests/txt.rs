@@ -142,7 +142,21 @@ fn all_records_together_are_limited() {
     assert!(parse_txt_choices([[record(65_537)]], &limits).is_err());
     assert!(parse_txt_choices([[record(65_530)], [record(6)]], &limits).is_ok());
     assert!(parse_txt_choices([[record(65_530)], [record(7)]], &limits).is_err());
-    // An endless record is not even put together.
+    // What is too long is too long in whichever strings it comes.
+    let [start, end] = [
+        "grpc_config=[]".to_owned() + &" ".repeat(65_534),
+        "x".to_owned(),
+    ];
+    assert!(parse_txt_choices([[start.clone(), String::new()]], &limits).is_ok());
+    assert!(parse_txt_choices([[start, end]], &limits).is_err());
+    // An endless record is not even put together: what is needed to find it too long, and no more.
+    let mut small = Limits::default();
+    small.max_bytes = 100;
+    let mut taken = 0;
+    let strings = (0..1_000).map(|_| "grpc_config=[".to_owned());
+    let counted = strings.inspect(|_| taken += 1);
+    assert!(parse_txt_choices([counted], &small).is_err());
+    assert_eq!(taken, 9, "112 bytes are 8 of them and a bit");
     let endless = std::iter::repeat_n("grpc_config=[".to_owned(), 1 << 30);
     assert!(parse_txt_choices([endless], &limits).is_err());
 }
