@@ -148,6 +148,7 @@ impl Model {
         let all: Vec<_> = set.iter().map(|ready| number(ready.sub_conn())).collect();
         assert_eq!(all, expected, "iter");
         assert_eq!(set.len(), expected.len());
+        assert!(!set.is_empty());
         let each = (0..set.len()).map(|i| number(set.get(i).expect("below len").sub_conn()));
         assert!(each.eq(expected.iter().copied()), "get");
         assert!(set.get(set.len()).is_none(), "past the end");
@@ -225,4 +226,19 @@ fn a_set_that_is_held_does_not_change() {
     model.apply(&Step::Toggle(2));
     let all: Vec<_> = held.iter().map(|ready| number(ready.sub_conn())).collect();
     assert_eq!(all, [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_set_shows_its_sub_conns_and_their_endpoints() {
+    let none = ReadySet::<()>::default();
+    assert!(none.is_empty() && none.iter().next().is_none());
+    assert_eq!((none.len(), format!("{none:?}")), (0, "[]".to_owned()));
+    let mut model = Model::new(3);
+    model.apply(&Step::Burst(vec![0, 2]));
+    let set = model.spy.last.lock().expect("no panic").clone();
+    assert_eq!(format!("{set:?}"), "[sc0 (b0:1), sc2 (b2:1)]");
+    let first = set.get(0).expect("two are READY").clone();
+    assert_eq!(first.endpoint(), &Endpoint::from("b0:1"));
+    assert_eq!((first.rank(), first.data()), (0, &()));
+    assert_eq!(first.address(), Some(&Address::new("b0:1")));
 }

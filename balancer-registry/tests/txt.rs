@@ -167,4 +167,10 @@ fn debug_shows_no_configuration() {
     let choices = parse_txt_choices([[record]], &Limits::default()).expect("valid");
     let shown = format!("{choices:?}");
     assert!(!shown.contains("S3CR3T"), "{shown}");
+    let record = r#"grpc_config=[{"clientLanguage":["rust"],"percentage":30,"serviceConfig":{}}]"#;
+    let choices = parse_txt_choices([[record]], &Limits::default()).expect("valid");
+    let shown = format!("{choices:?}");
+    for part in ["rust", "percentage: 30", "bytes: 2"] {
+        assert!(shown.contains(part), "who it is for: {part} in {shown}");
+    }
 }
