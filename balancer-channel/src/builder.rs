@@ -9,13 +9,17 @@ use http::{HeaderValue, uri::Authority};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Channel, Target, TargetError,
-    env::TokioEnv,
+    CallCredentials, Channel, Target, TargetError,
+    call::Throttles,
+    env::{CallRules, TokioEnv},
     policies,
     resolver::{DnsResolver, FixedResolver},
     rpc_config::RpcConfig,
     target::{Kind, Scheme as TargetScheme},
-    transport::{Connector, H2Options, KeepaliveOptions, Security, TlsConfig, TlsConfigError},
+    transport::{
+        Connector, H2Options, KeepaliveOptions, ReplayBody, ReplayBudget, Security, TlsConfig,
+        TlsConfigError,
+    },
 };
 
 /// Describes a channel; [`build`](Self::build) makes it.
@@ -42,6 +46,8 @@ pub struct ChannelBuilder {
     max_endpoints: Option<usize>,
     min_resolution_interval: Duration,
     warm_up: Option<Duration>,
+    replay_budget: usize,
+    rules: CallRules,
 }
 
 /// How connections are to be secured.
@@ -67,6 +73,8 @@ pub enum BuildError {
         /// What was chosen.
         chosen: &'static str,
     },
+    /// Call credentials were given, and connections were chosen to be plaintext.
+    CallCredentialsOnPlaintext,
     /// The default service config is invalid.
     ServiceConfig(ServiceConfigError),
     /// A policy cannot be registered.
@@ -104,6 +112,13 @@ impl ChannelBuilder {
             max_endpoints: None,
             min_resolution_interval: Duration::from_secs(30),
             warm_up: None,
+            replay_budget: ReplayBudget::DEFAULT_MAX,
+            rules: CallRules {
+                replay_limit: ReplayBody::DEFAULT_LIMIT,
+                max_request_message: None,
+                max_response_message: None,
+                credentials: None,
+            },
         }
     }
 
@@ -122,6 +137,27 @@ impl ChannelBuilder {
     /// Connections are secured by credentials of the application's own.
     pub fn credentials(mut self, credentials: Arc<dyn TransportCredentials>) -> Self {
         self.security = Some(Chosen::Custom(credentials));
+        self
+    }
+
+    /// Authenticates every RPC; see [`CallCredentials`].
+    pub fn call_credentials(mut self, credentials: Arc<dyn CallCredentials>) -> Self {
+        self.rules.credentials = Some(credentials);
+        self
+    }
+
+    /// How large a message of a request may be, in bytes on the wire: as large as a service config
+    /// allows. A larger one ends its RPC with RESOURCE_EXHAUSTED and is not sent.
+    pub fn max_request_message_bytes(mut self, max: u32) -> Self {
+        self.rules.max_request_message = Some(max);
+        self
+    }
+
+    /// How large a message of a response may be, in bytes on the wire: as large as a service config
+    /// allows. A larger one ends its RPC with RESOURCE_EXHAUSTED. tonic's generated clients have
+    /// a limit of their own beside it, 4 MiB unless told otherwise.
+    pub fn max_response_message_bytes(mut self, max: u32) -> Self {
+        self.rules.max_response_message = Some(max);
         self
     }
 
@@ -217,6 +253,15 @@ impl ChannelBuilder {
         self
     }
 
+    /// How many bytes of its request an RPC remembers, so that it can be sent again: 256 KiB; and
+    /// how many all RPCs of the channel do together: 16 MiB, requests of up to 16 KiB not counted.
+    /// What is larger can be sent once only.
+    pub fn replay_buffer(mut self, per_rpc: usize, per_channel: usize) -> Self {
+        self.rules.replay_limit = per_rpc;
+        self.replay_budget = per_channel;
+        self
+    }
+
     /// How long DNS is not asked again after it has answered: 30 s.
     pub fn min_resolution_interval(mut self, interval: Duration) -> Self {
         self.min_resolution_interval = interval;
@@ -238,6 +283,9 @@ impl ChannelBuilder {
         let target: Target = self.target.parse().map_err(BuildError::Target)?;
         let security = self.security.ok_or(BuildError::NoSecurity)?;
         check_scheme(target.scheme(), &security)?;
+        if matches!(security, Chosen::Plaintext) && self.rules.credentials.is_some() {
+            return Err(BuildError::CallCredentialsOnPlaintext);
+        }
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
 
         let authority = self.authority.as_deref().unwrap_or(target.authority());
@@ -261,15 +309,16 @@ impl ChannelBuilder {
             registered.map_err(|error| BuildError::Policy(error.to_string()))?;
         }
         let json = self.default_service_config.as_deref().unwrap_or("{}");
+        let throttles = Throttles::default();
         let default_config =
-            RpcConfig::parse(json, &registry).map_err(BuildError::ServiceConfig)?;
+            RpcConfig::parse(json, &registry, &throttles).map_err(BuildError::ServiceConfig)?;
         let fixed_policy = match self.fixed_policy {
             None => None,
             Some(name) => {
                 let name = json_string(&name);
                 let json = format!(r#"{{"loadBalancingConfig":[{{{name}:{{}}}}]}}"#);
-                let config =
-                    RpcConfig::parse(&json, &registry).map_err(BuildError::ServiceConfig)?;
+                let config = RpcConfig::parse(&json, &registry, &throttles)
+                    .map_err(BuildError::ServiceConfig)?;
                 Some(config.policy)
             }
         };
@@ -305,7 +354,11 @@ impl ChannelBuilder {
         let tasks = TaskTracker::new();
         let security = match security {
             Chosen::Plaintext => Security::Plaintext,
-            Chosen::Tls(config) => Security::Tls(config.client().map_err(BuildError::Tls)?),
+            Chosen::Tls(config) => {
+                let client = config.client().map_err(BuildError::Tls)?;
+                settings.dial_creds = Some(Arc::new(client.clone()));
+                Security::Tls(client)
+            }
             Chosen::Custom(credentials) => {
                 settings.dial_creds = Some(credentials.clone());
                 Security::Custom(credentials)
@@ -320,12 +373,13 @@ impl ChannelBuilder {
                 keepalive: self.keepalive,
                 ..H2Options::default()
             },
+            replay: ReplayBudget::new(self.replay_budget),
             spawn: {
                 let (tasks, runtime) = (tasks.clone(), runtime.clone());
                 Arc::new(move |task| drop(tasks.spawn_on(task, &runtime)))
             },
         };
-        let env = TokioEnv::new(runtime, tasks, connector, registry);
+        let env = TokioEnv::new(runtime, tasks, connector, registry, throttles, self.rules);
         Ok(Channel::new(Core::new(Arc::new(env), settings)))
     }
 }
@@ -381,6 +435,9 @@ impl fmt::Display for BuildError {
             Self::SecurityMismatch { scheme, chosen } => {
                 write!(f, "the target's scheme is {scheme} but {chosen} were chosen")
             }
+            Self::CallCredentialsOnPlaintext => f.write_str(
+                "call credentials would be sent in plaintext: call tls(..) or credentials(..)",
+            ),
             Self::ServiceConfig(error) => write!(f, "default service config: {error}"),
             Self::Policy(error) => write!(f, "policy: {error}"),
             Self::Tls(error) => write!(f, "TLS: {error}"),

@@ -34,8 +34,26 @@ use crate::{builder::ChannelBuilder, call::ResponseFuture, env::TokioEnv, status
 /// error when nothing is connected, unless they [wait for ready](crate::WaitForReady);
 /// DEADLINE_EXCEEDED when their deadline (`grpc-timeout`, or the service config's) passes, which
 /// counts from the call on; CANCELLED when the channel closes; RESOURCE_EXHAUSTED when too many
-/// wait already; INTERNAL when the policy is broken. An RPC that no server can have seen is sent
-/// again without anybody noticing (gRFC A6).
+/// wait already; INTERNAL when the policy is broken; UNAUTHENTICATED when an RPC with
+/// [call credentials](crate::CallCredentials) meets a connection that is not encrypted. A message
+/// that is larger than the channel or the service config allows ends its RPC with
+/// RESOURCE_EXHAUSTED.
+///
+/// # More than one attempt
+/// As in gRFC A6; each attempt is a pick of its own, which knows where the ones before went.
+///
+/// - An RPC that never left is picked for again until its deadline; one that a server's library
+///   refused unseen, once, if it is the first attempt. Nobody notices, and nothing has to be
+///   configured.
+/// - `retryPolicy` and `hedgingPolicy` of a method config hold with everything A6 says of them: at
+///   most five attempts, jitter, `retryThrottling` (one count for the channel, which outlives
+///   configs that say the same), `grpc-retry-pushback-ms`, `grpc-previous-rpc-attempts`, one
+///   deadline for all attempts. When a policy drops an RPC there is no other attempt.
+/// - An RPC is committed to an attempt when its response headers have come (a response that is only
+///   a status does not count), and when its request is larger than is
+///   [remembered](ChannelBuilder::replay_buffer). Nothing is buffered of responses.
+/// - Beyond A6: a failure of the request's own body, and a message above a limit, is never tried
+///   again. Hedges avoid where the other attempts are, if the policy does.
 ///
 /// # Example
 /// ```no_run

@@ -20,13 +20,13 @@ pub(crate) struct DeadlineBody {
 }
 
 impl DeadlineBody {
-    pub(crate) fn wrap(body: Body, sleep: Sleep) -> Body {
+    pub(crate) fn wrap(body: Body, sleep: Pin<Box<Sleep>>) -> Body {
         if http_body::Body::is_end_stream(&body) {
             return body;
         }
         Body::new(Self {
             body: Some(body),
-            sleep: Box::pin(sleep),
+            sleep,
         })
     }
 }
@@ -122,7 +122,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_never_pauses_is_stopped_too() {
-        let sleep = tokio::time::sleep(Duration::from_secs(1));
+        let sleep = Box::pin(tokio::time::sleep(Duration::from_secs(1)));
         let mut body = DeadlineBody::wrap(Body::new(Endless), sleep);
         let early = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await;
         assert!(matches!(early, Some(Ok(_))), "must pass on: {early:?}");

@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     call::Throttles,
+    credentials::CallCredentials,
     rpc_config::RpcConfig,
     transport::{Connector, H2Connection, Security, WeakConnection},
 };
@@ -37,14 +38,23 @@ pub(crate) struct TokioEnv {
     connector: Connector,
     registry: Registry,
     throttles: Throttles,
-    /// How much of its body an RPC remembers.
-    replay_limit: usize,
+    rules: CallRules,
     scheme: Scheme,
     authority: Authority,
     user_agent: HeaderValue,
     /// Every connection that was made, those too that a SubConn has given up and that live on for
     /// the RPCs on them. Guards nothing else; nothing is called under it.
     connections: Arc<Mutex<Vec<WeakConnection>>>,
+}
+
+/// What the application has laid down for all RPCs of a channel.
+#[derive(Clone)]
+pub(crate) struct CallRules {
+    /// How much of its body an RPC remembers.
+    pub(crate) replay_limit: usize,
+    pub(crate) max_request_message: Option<u32>,
+    pub(crate) max_response_message: Option<u32>,
+    pub(crate) credentials: Option<Arc<dyn CallCredentials>>,
 }
 
 // === impl TokioEnv ===
@@ -56,7 +66,7 @@ impl TokioEnv {
         connector: Connector,
         registry: Registry,
         throttles: Throttles,
-        replay_limit: usize,
+        rules: CallRules,
     ) -> Self {
         let start = Instant::now();
         let scheme = connector.security.scheme();
@@ -68,7 +78,7 @@ impl TokioEnv {
             connector,
             registry,
             throttles,
-            replay_limit,
+            rules,
             scheme,
             authority,
             user_agent,
@@ -106,9 +116,10 @@ impl TokioEnv {
         tokio::time::sleep_until(until)
     }
 
-    /// How much of its body an RPC remembers.
-    pub(crate) fn replay_limit(&self) -> usize {
-        self.replay_limit
+    /// What the application has laid down for all RPCs.
+    #[inline]
+    pub(crate) fn rules(&self) -> &CallRules {
+        &self.rules
     }
 
     /// Puts the channel's scheme, authority and user agent into a request.

@@ -34,6 +34,7 @@
 mod builder;
 mod call;
 mod channel;
+mod credentials;
 mod deadline;
 mod env;
 mod options;
@@ -58,6 +59,7 @@ pub use balancer_registry::{Registry, ServiceConfig, ServiceConfigError};
 pub use builder::{BuildError, ChannelBuilder};
 pub use call::ResponseFuture;
 pub use channel::Channel;
+pub use credentials::{CallCredentials, CallInfo, PerCallCredentials};
 pub use options::WaitForReady;
 pub use policies::register_shipped;
 pub use target::{Target, TargetError};

@@ -135,6 +135,14 @@ impl<E: Env> Actor<E> {
         let Some(entry) = self.sub_conns.get_mut(&id) else {
             return;
         };
+        // Before whatever happens, which may be the connection's loss.
+        if entry
+            .connected
+            .as_ref()
+            .is_some_and(|live| live.connection.answered())
+        {
+            entry.machine.earned();
+        }
         let (now, random) = (self.shared.env.now(), self.shared.env.random());
         let mut actions = Vec::new();
         happen(&mut entry.machine, now, random, &mut actions);

@@ -14,6 +14,7 @@ use super::{
     connection::{H2Connection, H2Options, Setup, Spawn},
     dial::dial,
     io::{RawIo, TransportIo},
+    replay::ReplayBudget,
     shared::Lowercase,
     tls::TlsClient,
 };
@@ -30,6 +31,8 @@ pub(crate) struct Connector {
     /// The `user-agent` of the calls of policies.
     pub(crate) user_agent: HeaderValue,
     pub(crate) options: H2Options,
+    /// What the channel's RPCs may remember of their bodies together.
+    pub(crate) replay: Arc<ReplayBudget>,
     pub(crate) spawn: Spawn,
 }
 
@@ -76,6 +79,7 @@ impl Connector {
             user_agent: self.user_agent.clone(),
             auth,
             options: self.options.clone(),
+            replay: self.replay.clone(),
             spawn: self.spawn.clone(),
         };
         H2Connection::handshake(io, setup).await

@@ -23,6 +23,7 @@ use super::{
     call,
     driver::Driver,
     keepalive::{Keepalive, KeepaliveOptions},
+    replay::ReplayBudget,
     request::RpcRequest,
     send::SendRpc,
     shared::{Lowercase, Shared},
@@ -76,6 +77,8 @@ pub(crate) struct Setup {
     /// What the handshake established.
     pub(crate) auth: AuthInfo,
     pub(crate) options: H2Options,
+    /// What the channel's RPCs may remember of their bodies together.
+    pub(crate) replay: Arc<ReplayBudget>,
     pub(crate) spawn: Spawn,
 }
 
@@ -167,6 +170,11 @@ impl H2Connection {
     /// How many RPCs wait for the peer's MAX_CONCURRENT_STREAMS.
     pub(crate) fn waiting(&self) -> usize {
         self.shared().admission.waiting()
+    }
+
+    /// Who the peer is, for messages.
+    pub(crate) fn peer(&self) -> &str {
+        &self.0.setup.peer
     }
 
     /// What the handshake established.

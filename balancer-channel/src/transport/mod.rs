@@ -19,8 +19,11 @@ mod connect;
 mod connection;
 mod dial;
 mod driver;
+mod fan;
 mod io;
 mod keepalive;
+mod limit;
+mod replay;
 mod request;
 mod response;
 mod send;
@@ -33,10 +36,13 @@ mod wire;
 
 pub(crate) use connect::{Connector, Security};
 pub(crate) use connection::{H2Connection, H2Options, Setup, Spawn, WeakConnection};
+pub(crate) use fan::SharedBody;
 pub(crate) use keepalive::KeepaliveOptions;
-pub(crate) use request::{ReplayBody, RpcRequest};
+pub(crate) use limit::limited;
+pub(crate) use replay::{ReplayBody, ReplayBudget};
+pub(crate) use request::RpcRequest;
 pub(crate) use response::{EndHook, RpcEnd, RpcResponse};
-pub(crate) use send::{FailureKind, SendFailure, SendRpc};
+pub(crate) use send::{Broken, Exchange, FailureKind, SendFailure, SendRpc};
 pub(crate) use status::{from_tonic, to_tonic};
 pub use tls::{TlsConfig, TlsConfigError};
 

@@ -15,6 +15,7 @@ use http_body::{Frame, SizeHint};
 
 use super::{
     connection::{H2Connection, Permit},
+    limit::MessageLimit,
     status,
     upload::PumpControl,
 };
@@ -62,6 +63,8 @@ pub(super) struct Download {
     /// Bytes read and not yet given back to the peer's window.
     unreleased: usize,
     received: u64,
+    /// How large messages may be. Boxed, being rare.
+    limit: Option<Box<MessageLimit>>,
     sent: Sent,
 }
 
@@ -86,6 +89,7 @@ impl RpcResponse {
             recv,
             unreleased: 0,
             received: 0,
+            limit: None,
             sent,
         };
         let status = match status::in_headers(&parts.headers) {
@@ -115,6 +119,14 @@ impl RpcResponse {
     /// The status, when the response is over with its headers.
     pub(crate) fn status(&self) -> Option<&Result<(), Status>> {
         self.body.as_ref().err().map(|ended| &ended.status)
+    }
+
+    /// No message of more than `max` bytes is received: the first ends the RPC with
+    /// RESOURCE_EXHAUSTED.
+    pub(crate) fn limit_messages(&mut self, max: u32) {
+        if let Ok(download) = &mut self.body {
+            download.limit = Some(Box::new(MessageLimit::new(max, "response")));
+        }
     }
 
     /// The response's headers.
@@ -162,6 +174,11 @@ impl Download {
     ) -> Poll<Option<Result<Bytes, tonic::Status>>> {
         match ready!(self.recv.poll_data(cx)) {
             Some(Ok(data)) => {
+                if let Some(limit) = &mut self.limit
+                    && let Err(status) = limit.check(&data)
+                {
+                    return Poll::Ready(Some(Err(status)));
+                }
                 self.received += data.len() as u64;
                 self.unreleased += data.len();
                 if self.unreleased >= RELEASE {

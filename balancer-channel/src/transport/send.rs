@@ -12,33 +12,38 @@ use h2::client::ResponseFuture;
 use super::{
     admission::{Admit, Ticket},
     connection::{H2Connection, Permit},
-    request::{KeptHead, ReplayBody, RpcRequest},
+    replay::ReplayBody,
+    request::{KeptHeaders, RpcRequest},
     response::{RpcResponse, Sent},
     status,
     upload::{Pump, PumpControl, Upload},
 };
 
-/// An RPC until its response begins. Nothing happens before the first poll.
+/// An RPC on a connection until its response begins, beside its request. Nothing happens before the
+/// first poll.
 ///
-/// Its parts are options, not the variants of an enum: they are large, and a variant that becomes
-/// another would be copied.
+/// Its parts are options, not the variants of an enum: a variant that becomes another would be
+/// copied.
 ///
 /// # Cancel safety
 /// Dropping it resets the stream, where there is one; an RPC that waits for its turn is forgotten.
-#[must_use = "futures do nothing unless polled"]
-pub(crate) struct SendRpc {
+pub(crate) struct Exchange {
     /// Until the stream is open.
     connection: Option<H2Connection>,
     /// While it waits to be admitted.
     ticket: Option<Ticket>,
-    /// Until the stream is open.
-    head: Option<http::Request<()>>,
-    /// From then on. Before the head's copy and the body: the stream must end first.
+    /// From then on.
     open: Option<Open>,
     /// Beside the open stream.
-    kept: Option<KeptHead>,
-    /// Until the response begins.
-    body: Option<ReplayBody>,
+    kept: Option<KeptHeaders>,
+}
+
+/// An [`Exchange`] that owns its request.
+#[must_use = "futures do nothing unless polled"]
+pub(crate) struct SendRpc {
+    /// Before the request: the stream must end first.
+    exchange: Exchange,
+    request: Option<RpcRequest>,
 }
 
 /// A stream without a response. The order of the fields is the order of their end: the stream before
@@ -52,6 +57,19 @@ struct Open {
 }
 
 /// Why an attempt brought no response.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    /// What the server may have seen.
+    pub(crate) kind: FailureKind,
+    /// What the RPC ends with, unless it is tried again.
+    pub(crate) status: tonic::Status,
+    /// The request is whole and may be sent again: the kind allows it, and it is not committed.
+    pub(crate) resend: bool,
+    /// A byte of it may have left.
+    pub(crate) opened: bool,
+}
+
+/// A [`Broken`] that gives its request back.
 #[derive(Debug)]
 pub(crate) struct SendFailure {
     /// What the server may have seen.
@@ -71,25 +89,52 @@ pub(crate) enum FailureKind {
     Refused,
     /// The application may have seen it.
     Failed,
+    /// It is the RPC itself that cannot be sent: its body failed, or its headers are illegal.
+    Local,
 }
 
-// === impl SendRpc ===
+// === impl Exchange ===
 
-impl SendRpc {
-    pub(super) fn new(connection: H2Connection, request: RpcRequest) -> Self {
+impl Exchange {
+    /// An RPC on `connection`.
+    pub(crate) fn new(connection: H2Connection) -> Self {
         Self {
             connection: Some(connection),
             ticket: None,
-            head: Some(request.head),
             open: None,
             kept: None,
-            body: Some(request.body),
         }
     }
 
     /// Whether its stream is open, so that a byte of it may have left.
     pub(crate) fn is_open(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// The connection on which it waits for its turn, because the peer allows no more streams.
+    pub(crate) fn waits_for_stream(&self) -> Option<&H2Connection> {
+        self.ticket.as_ref().and(self.connection.as_ref())
+    }
+
+    /// Ready when the response begins. `request` is the same in every poll.
+    pub(crate) fn poll(
+        &mut self,
+        request: &mut RpcRequest,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<RpcResponse, Broken>> {
+        if let Some(connection) = self.connection.take() {
+            match self.poll_admit(&connection, cx) {
+                Poll::Pending => {
+                    self.connection = Some(connection);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Admit::Granted) => {
+                    self.start(connection.into_permit(), request, cx)?;
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(Broken::not_sent(&connection))),
+            }
+        }
+        self.poll_response(request, cx)
     }
 
     fn poll_admit(&mut self, connection: &H2Connection, cx: &mut Context<'_>) -> Poll<Admit> {
@@ -104,81 +149,92 @@ impl SendRpc {
     }
 
     /// Opens the stream and sends what is there of the body.
-    fn start(&mut self, permit: Permit, cx: &mut Context<'_>) -> Result<(), SendFailure> {
-        let (Some(mut head), Some(body)) = (self.head.take(), &mut self.body) else {
-            unreachable!("a request is there until its stream opens");
+    fn start(
+        &mut self,
+        permit: Permit,
+        request: &mut RpcRequest,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Broken> {
+        // Before the body is touched: one that is too large to be remembered can still go elsewhere.
+        let Some(mut sender) = permit.connection().sender() else {
+            return Err(Broken::not_sent(permit.connection()));
         };
+        let budget = &permit.connection().setup().replay;
         // A body that is all there, as that of a unary RPC, goes out with the head in one go.
         let mut first = None;
         let mut last = false;
-        match body.poll_chunk(cx) {
+        match request.body.poll_chunk(budget, cx) {
             Poll::Ready(None) => last = true,
             Poll::Ready(Some(Ok(chunk))) => first = Some(chunk),
-            Poll::Ready(Some(Err(status))) => return Err(SendFailure::of_body(status)),
+            Poll::Ready(Some(Err(status))) => return Err(Broken::local(status, false)),
             Poll::Pending => {}
         }
-
-        let Some(mut sender) = permit.connection().sender() else {
-            return Err(self.not_sent(permit.connection(), Some(head)));
-        };
-        self.kept = Some(KeptHead::of(&mut head));
+        let (head, kept) = request.lend_head();
         let (response, stream) = match sender.send_request(head, last) {
             Ok(opened) => opened,
             Err(error) if error.is_go_away() || error.is_io() => {
-                return Err(self.not_sent(permit.connection(), None));
+                request.take_back(kept);
+                request.body.put_back(first);
+                return Err(Broken::not_sent(permit.connection()));
             }
             // Headers that HTTP/2 does not allow.
             Err(error) => {
-                return Err(SendFailure::of_body(tonic::Status::internal(
-                    error.to_string(),
-                )));
+                let status = tonic::Status::internal(error.to_string());
+                return Err(Broken::local(status, false));
             }
         };
         drop(sender);
-        let mut open = Open {
-            response,
-            upload: None,
-            sent: 0,
-            permit,
-        };
+        self.kept = Some(kept);
+        let mut upload = None;
+        let mut sent = 0;
         if !last {
-            let mut upload = Upload::new(stream, first);
-            match upload.poll(body, cx) {
-                Poll::Pending => open.upload = Some(upload),
-                Poll::Ready(Ok(())) => open.sent = upload.sent(),
-                Poll::Ready(Err(status)) => return Err(SendFailure::of_body(status)),
+            let mut rest = Upload::new(stream, first);
+            match rest.poll(&mut request.body, budget, cx) {
+                Poll::Pending => upload = Some(rest),
+                Poll::Ready(Ok(())) => sent = rest.sent(),
+                Poll::Ready(Err(status)) => return Err(Broken::local(status, true)),
             }
         }
-        self.open = Some(open);
+        self.open = Some(Open {
+            response,
+            upload,
+            sent,
+            permit,
+        });
         Ok(())
     }
 
-    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<RpcResponse, SendFailure>> {
-        let (Some(open), Some(body)) = (&mut self.open, &mut self.body) else {
+    fn poll_response(
+        &mut self,
+        request: &mut RpcRequest,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<RpcResponse, Broken>> {
+        let Some(open) = &mut self.open else {
             panic!("an RPC was polled after its end");
         };
-        if let Some(upload) = &mut open.upload
-            && let Poll::Ready(done) = upload.poll(body, cx)
-        {
-            open.sent = upload.sent();
-            open.upload = None;
-            if let Err(status) = done {
-                self.open = None;
-                return Poll::Ready(Err(SendFailure::of_body(status)));
+        if let Some(upload) = &mut open.upload {
+            let budget = &open.permit.connection().setup().replay;
+            if let Poll::Ready(done) = upload.poll(&mut request.body, budget, cx) {
+                open.sent = upload.sent();
+                open.upload = None;
+                if let Err(status) = done {
+                    self.open = None;
+                    return Poll::Ready(Err(Broken::local(status, true)));
+                }
             }
         }
         let answer = ready!(Pin::new(&mut open.response).poll(cx));
-        let (Some(open), Some(body)) = (self.open.take(), self.body.take()) else {
-            unreachable!("both were there");
+        let Some(open) = self.open.take() else {
+            unreachable!("it was there");
         };
         Poll::Ready(match answer {
-            Ok(response) => Ok(open.begun(response, body)),
-            Err(error) => Err(self.broken(open, body, &error)),
+            Ok(response) => Ok(open.begun(response, request)),
+            Err(error) => Err(self.broken(open, request, &error)),
         })
     }
 
     /// The stream has ended without a response.
-    fn broken(&mut self, open: Open, body: ReplayBody, error: &h2::Error) -> SendFailure {
+    fn broken(&mut self, open: Open, request: &mut RpcRequest, error: &h2::Error) -> Broken {
         let shared = open.permit.connection().shared();
         let connection_ended = error.is_go_away() || error.is_io();
         let refused = error.is_remote()
@@ -191,35 +247,44 @@ impl SendRpc {
             FailureKind::Failed
         };
         let status = status::to_tonic(&status::of_stream_error(error, shared));
-        let request = match (kind, self.kept.take()) {
-            (FailureKind::NotSent | FailureKind::Refused, Some(kept)) => {
-                again(kept.restore(), body)
-            }
-            _ => None,
-        };
-        SendFailure {
+        let resend = kind != FailureKind::Failed && !request.body.is_committed();
+        if let (true, Some(kept)) = (resend, self.kept.take()) {
+            request.take_back(kept);
+            request.body.rewind();
+        }
+        Broken {
             kind,
             status,
-            request,
+            resend,
+            opened: kind != FailureKind::NotSent,
         }
     }
+}
 
-    /// The connection takes no more streams. `head`: unless it was kept.
-    fn not_sent(
-        &mut self,
-        connection: &H2Connection,
-        head: Option<http::Request<()>>,
-    ) -> SendFailure {
-        let head = head.or_else(|| self.kept.take().map(KeptHead::restore));
-        let request = match (head, self.body.take()) {
-            (Some(head), Some(body)) => again(head, body),
-            _ => None,
-        };
-        let status = status::to_tonic(&connection.shared().lost());
-        SendFailure {
-            kind: FailureKind::NotSent,
-            status,
-            request,
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let (Some(ticket), Some(connection)) = (&self.ticket, &self.connection) {
+            connection.shared().admission.forget(ticket);
+        }
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("waiting", &self.ticket.is_some())
+            .field("open", &self.open.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl SendRpc ===
+
+impl SendRpc {
+    pub(super) fn new(connection: H2Connection, request: RpcRequest) -> Self {
+        Self {
+            exchange: Exchange::new(connection),
+            request: Some(request),
         }
     }
 }
@@ -229,37 +294,22 @@ impl Future for SendRpc {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let Some(connection) = this.connection.take() {
-            match this.poll_admit(&connection, cx) {
-                Poll::Pending => {
-                    this.connection = Some(connection);
-                    return Poll::Pending;
-                }
-                Poll::Ready(Admit::Granted) => this.start(connection.into_permit(), cx)?,
-                Poll::Ready(_) => {
-                    let head = this.head.take();
-                    return Poll::Ready(Err(this.not_sent(&connection, head)));
-                }
-            }
-        }
-        this.poll_response(cx)
-    }
-}
-
-impl Drop for SendRpc {
-    fn drop(&mut self) {
-        if let (Some(ticket), Some(connection)) = (&self.ticket, &self.connection) {
-            connection.shared().admission.forget(ticket);
-        }
+        let Some(request) = &mut this.request else {
+            panic!("an RPC was polled after its end");
+        };
+        let result = ready!(this.exchange.poll(request, cx));
+        let request = this.request.take();
+        Poll::Ready(result.map_err(|broken| SendFailure {
+            kind: broken.kind,
+            status: broken.status,
+            request: request.filter(|_| broken.resend).map(Box::new),
+        }))
     }
 }
 
 impl fmt::Debug for SendRpc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendRpc")
-            .field("waiting", &self.ticket.is_some())
-            .field("open", &self.open.is_some())
-            .finish_non_exhaustive()
+        self.exchange.fmt(f)
     }
 }
 
@@ -267,13 +317,19 @@ impl fmt::Debug for SendRpc {
 
 impl Open {
     /// The response has begun: the request is committed.
-    fn begun(self, response: http::Response<h2::RecvStream>, body: ReplayBody) -> RpcResponse {
+    fn begun(
+        self,
+        response: http::Response<h2::RecvStream>,
+        request: &mut RpcRequest,
+    ) -> RpcResponse {
         let sent = match self.upload {
             None => Sent::All {
                 bytes: self.sent,
                 permit: self.permit,
             },
             Some(upload) => {
+                let nothing = ReplayBody::new(tonic::body::Body::empty(), 0);
+                let body = std::mem::replace(&mut request.body, nothing);
                 let connection = self.permit.connection().clone();
                 let control = PumpControl::new(self.permit);
                 connection.spawn(Box::pin(Pump::new(upload, body, control.clone())));
@@ -284,24 +340,26 @@ impl Open {
     }
 }
 
-/// The request, to be sent from its start, unless part of it is forgotten.
-fn again(head: http::Request<()>, mut body: ReplayBody) -> Option<Box<RpcRequest>> {
-    if body.is_committed() {
-        return None;
-    }
-    body.rewind();
-    Some(Box::new(RpcRequest { head, body }))
-}
+// === impl Broken ===
 
-// === impl SendFailure ===
-
-impl SendFailure {
-    /// The application's own body failed: the connection has no part in it.
-    fn of_body(status: tonic::Status) -> Self {
+impl Broken {
+    /// The RPC itself is at fault: the connection has no part in it.
+    fn local(status: tonic::Status, opened: bool) -> Self {
         Self {
-            kind: FailureKind::Failed,
+            kind: FailureKind::Local,
             status,
-            request: None,
+            resend: false,
+            opened,
+        }
+    }
+
+    /// The connection takes no more streams; the request is as it was.
+    fn not_sent(connection: &H2Connection) -> Self {
+        Self {
+            kind: FailureKind::NotSent,
+            status: status::to_tonic(&connection.shared().lost()),
+            resend: true,
+            opened: false,
         }
     }
 }

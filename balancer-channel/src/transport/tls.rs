@@ -2,7 +2,8 @@
 
 use std::{error::Error, fmt, io, sync::Arc};
 
-use balancer_api::{AuthInfo, SecurityLevel};
+use async_trait::async_trait;
+use balancer_api::{AuthInfo, HandshakeError, Io, SecurityLevel, TransportCredentials};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
@@ -13,6 +14,7 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     },
 };
+use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use super::io::RawIo;
 
@@ -233,6 +235,22 @@ impl TlsClient {
             stream,
             AuthInfo::new("tls", SecurityLevel::PrivacyAndIntegrity),
         ))
+    }
+}
+
+/// As policies get it, for connections of their own. Where the configuration overrides the name that
+/// servers must prove, theirs must prove it, too.
+#[async_trait]
+impl TransportCredentials for TlsClient {
+    async fn client_handshake(
+        &self,
+        authority: &str,
+        io: Box<dyn Io>,
+    ) -> Result<(Box<dyn Io>, AuthInfo), HandshakeError> {
+        let secured = self.handshake(authority, RawIo::boxed(io)).await;
+        let (stream, auth) =
+            secured.map_err(|error| HandshakeError::new(error.to_string()).with_source(error))?;
+        Ok((Box::new(stream.compat()), auth))
     }
 }
 

@@ -19,7 +19,7 @@ use h2::SendStream;
 
 use super::{
     connection::{H2Connection, Permit},
-    request::ReplayBody,
+    replay::{ReplayBody, ReplayBudget},
 };
 
 /// A body on its way. What the peer's windows do not take stays with the application, but for the
@@ -79,6 +79,7 @@ impl Upload {
     pub(super) fn poll(
         &mut self,
         body: &mut ReplayBody,
+        budget: &Arc<ReplayBudget>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), tonic::Status>> {
         loop {
@@ -88,7 +89,7 @@ impl Upload {
                 }
                 self.stalled = false;
             }
-            match body.poll_chunk(cx) {
+            match body.poll_chunk(budget, cx) {
                 Poll::Ready(Some(Ok(next))) => {
                     if let Some(chunk) = self.chunk.replace(next)
                         && !self.send(chunk, false)
@@ -175,7 +176,8 @@ impl Future for Pump {
         };
         this.control.waker.register(cx.waker());
         if !this.control.cancelled.load(Acquire) {
-            let progress = upload.poll(body, cx);
+            let budget = &this.control.connection().setup().replay;
+            let progress = upload.poll(body, budget, cx);
             this.control.sent.store(upload.sent(), Relaxed);
             match progress {
                 // A peer that resets the stream must not keep the application's stream alive.

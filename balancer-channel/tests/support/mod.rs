@@ -47,3 +47,22 @@ pub(crate) fn text(text: &str) -> Text {
         text: text.to_owned(),
     }
 }
+
+/// Streams messages to a method that answers each, and collects the answers.
+pub(crate) async fn echo_stream(
+    channel: &Channel,
+    messages: tokio::sync::mpsc::UnboundedReceiver<Text>,
+) -> Result<Vec<String>, Status> {
+    let mut client = Grpc::new(channel.clone());
+    client.ready().await?;
+    let messages = tokio_stream::wrappers::UnboundedReceiverStream::new(messages);
+    let path = PathAndQuery::from_static("/test.Echo/Stream");
+    let codec = ProstCodec::<Text, Text>::default();
+    let request = tonic::Request::new(messages);
+    let mut answers = client.streaming(request, path, codec).await?.into_inner();
+    let mut words = Vec::new();
+    while let Some(answer) = answers.message().await? {
+        words.push(answer.text);
+    }
+    Ok(words)
+}

@@ -13,7 +13,7 @@ use super::support::{
     Ends, call, connector, counting_connector, echo, framed, pair, pair_by_hand, pair_by_hand_with,
     read, serve_h2, streaming, unary,
 };
-use crate::transport::{FailureKind, ReplayBody};
+use crate::transport::FailureKind;
 
 #[tokio::test]
 async fn headers_come_before_the_first_message() {
@@ -282,7 +282,7 @@ async fn the_bodys_own_error_is_the_rpcs() {
     let failure = rpc.await.expect_err("the body failed");
     assert_eq!(
         (failure.kind, failure.status.message()),
-        (FailureKind::Failed, "second")
+        (FailureKind::Local, "second")
     );
     assert_eq!(
         peer.expect_reset(stream).await.expect("a reset"),
@@ -319,11 +319,7 @@ async fn what_is_too_long_to_remember_is_not_given_back() {
     for (limit, back) in [(8, true), (7, false)] {
         let (connected, mut peer) = pair_by_hand(&[]).await;
         let (sender, mut request) = streaming();
-        let body = std::mem::replace(
-            &mut request.body,
-            ReplayBody::new(tonic::body::Body::empty(), 0),
-        );
-        request.body = body.with_limit(limit);
+        request.body.set_limit(limit);
         for part in ["abcd", "efgh"] {
             sender.send(Ok(part.into())).expect("wanted");
         }

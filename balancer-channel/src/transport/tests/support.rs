@@ -25,7 +25,8 @@ use tokio::{
 };
 
 use crate::transport::{
-    Connector, EndHook, H2Connection, H2Options, RpcEnd, RpcRequest, RpcResponse, Security, Setup,
+    Connector, EndHook, H2Connection, H2Options, ReplayBudget, RpcEnd, RpcRequest, RpcResponse,
+    Security, Setup,
 };
 
 /// A listener on a free port.
@@ -45,6 +46,7 @@ pub(super) fn connector() -> Connector {
         authority: Authority::from_static("greeter.test"),
         user_agent: HeaderValue::from_static("test"),
         options: H2Options::default(),
+        replay: ReplayBudget::new(ReplayBudget::DEFAULT_MAX),
         spawn: Arc::new(|task| drop(tokio::spawn(task))),
     }
 }
@@ -108,6 +110,7 @@ pub(super) fn setup() -> Setup {
         user_agent: connector.user_agent,
         auth: AuthInfo::new("plaintext", SecurityLevel::None),
         options: connector.options,
+        replay: connector.replay,
         spawn: connector.spawn,
     }
 }
@@ -127,6 +130,7 @@ pub(super) fn counting_connector() -> (Connector, Tasks) {
     };
     (
         Connector {
+            replay: ReplayBudget::new(ReplayBudget::DEFAULT_MAX),
             spawn,
             ..connector()
         },

@@ -1,0 +1,232 @@
+//! Call credentials: fetched for every attempt, sent over encrypted connections only.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use balancer_api::Code as PolicyCode;
+use balancer_channel::{
+    BuildError, CallCredentials, CallInfo, Channel, ChannelBuilder, PerCallCredentials,
+};
+use balancer_testpeer::{Answer, Backend};
+use tonic::{Code, Request, Status, metadata::MetadataMap};
+
+use crate::{
+    secured::{Authority, Secured},
+    stage::{Stage, built},
+    support::{Text, echo, text},
+};
+
+const SECRET: &str = "S3CR3T-5f2d";
+
+/// A token with the number of times that it was fetched.
+#[derive(Default)]
+struct Token {
+    fetched: AtomicUsize,
+    asked: Mutex<Vec<CallInfo>>,
+}
+
+#[async_trait::async_trait]
+impl CallCredentials for Token {
+    async fn metadata(&self, call: &CallInfo) -> Result<MetadataMap, Status> {
+        let nth = self.fetched.fetch_add(1, SeqCst) + 1;
+        self.asked
+            .lock()
+            .expect("never poisoned")
+            .push(call.clone());
+        // It takes a round through the scheduler, as the real ones do.
+        tokio::task::yield_now().await;
+        let value = format!("Bearer {SECRET}-{nth}");
+        let mut metadata = MetadataMap::new();
+        metadata.insert("authorization", value.parse().expect("ASCII"));
+        metadata.insert("grpc-timeout", "1n".parse().expect("ASCII"));
+        Ok(metadata)
+    }
+}
+
+/// Credentials that cannot be had.
+struct Failing(Code);
+
+#[async_trait::async_trait]
+impl CallCredentials for Failing {
+    async fn metadata(&self, _: &CallInfo) -> Result<MetadataMap, Status> {
+        Err(Status::new(self.0, "no token today"))
+    }
+}
+
+/// Credentials that never come.
+struct Endless;
+
+#[async_trait::async_trait]
+impl CallCredentials for Endless {
+    async fn metadata(&self, _: &CallInfo) -> Result<MetadataMap, Status> {
+        std::future::pending().await
+    }
+}
+
+/// A server over TLS that writes down what it was sent, and a description of a channel to it.
+async fn secured(answers: Vec<Answer>) -> (Secured, Arc<Mutex<Vec<String>>>, ChannelBuilder) {
+    let authority = Authority::new();
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let writing = seen.clone();
+    let backend = Backend::new("a").answers(move |request| {
+        let mut seen = writing.lock().expect("never poisoned");
+        let all = |name: &str| request.header(name).unwrap_or("none").to_owned();
+        seen.push(format!("{} {}", all("authorization"), all("x-extra")));
+        answers[(seen.len() - 1).min(answers.len() - 1)].clone()
+    });
+    let server = Secured::start(&authority, "backend.test", backend).await;
+    let builder = Channel::builder(format!("ipv4:{}", server.addr()))
+        .authority("backend.test")
+        .tls(authority.trusted());
+    (server, seen, builder)
+}
+
+fn with(credentials: impl CallCredentials + 'static) -> Request<Text> {
+    let mut request = Request::new(text("hello"));
+    let credentials = PerCallCredentials::new(Arc::new(credentials));
+    request.extensions_mut().insert(credentials);
+    request
+}
+
+#[tokio::test]
+async fn credentials_of_the_channel_and_of_the_call_are_sent() {
+    struct Extra;
+
+    #[async_trait::async_trait]
+    impl CallCredentials for Extra {
+        async fn metadata(&self, _: &CallInfo) -> Result<MetadataMap, Status> {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("x-extra", "of the call".parse().expect("ASCII"));
+            Ok(metadata)
+        }
+    }
+
+    let (_server, seen, builder) = secured(vec![Answer::Echo]).await;
+    let token = Arc::new(Token::default());
+    let channel = built(builder.call_credentials(token.clone()));
+    echo(&channel, text("hello")).await.expect("served");
+    echo(&channel, with(Extra)).await.expect("served");
+    assert_eq!(
+        *seen.lock().expect("never poisoned"),
+        [
+            format!("Bearer {SECRET}-1 none"),
+            format!("Bearer {SECRET}-2 of the call")
+        ]
+    );
+    let asked = token.asked.lock().expect("never poisoned").clone();
+    assert_eq!(asked[0].path, "/test.Echo/Unary");
+    assert_eq!(asked[0].authority, "backend.test");
+    assert_eq!(asked[0].service_url(), "https://backend.test/test.Echo");
+    channel.close().await;
+}
+
+#[tokio::test]
+async fn each_attempt_fetches_anew_and_sends_its_own() {
+    let unavailable = Answer::trailers_only(14, "not now");
+    let (_server, seen, builder) = secured(vec![unavailable, Answer::Echo]).await;
+    let config = r#"{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":2,
+        "initialBackoff":"0.001s","maxBackoff":"0.001s","backoffMultiplier":1,
+        "retryableStatusCodes":["UNAVAILABLE"]}}]}"#;
+    let builder = builder.default_service_config(config);
+    let channel = built(builder.call_credentials(Arc::new(Token::default())));
+    echo(&channel, text("hello")).await.expect("served");
+    assert_eq!(
+        *seen.lock().expect("never poisoned"),
+        [
+            format!("Bearer {SECRET}-1 none"),
+            format!("Bearer {SECRET}-2 none")
+        ]
+    );
+    channel.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn plaintext_connections_get_none() {
+    let stage = Stage::new([vec![Answer::Echo]]);
+    let channel = built(stage.builder(r#""waitForReady":true"#));
+    let token = Arc::new(Token::default());
+    let mut request = Request::new(text("hello"));
+    let credentials: Arc<dyn CallCredentials> = token.clone();
+    request
+        .extensions_mut()
+        .insert(PerCallCredentials::new(credentials));
+    let status = echo(&channel, request).await.expect_err("plaintext");
+    assert_eq!(status.code(), Code::Unauthenticated);
+    let message = status.message();
+    assert!(
+        message.contains("encrypted connections only"),
+        "{message:?}"
+    );
+    assert!(
+        message.contains("10.0.0.0:1"),
+        "{message:?} must say which one"
+    );
+    assert_eq!(token.fetched.load(SeqCst), 0, "nothing may be fetched");
+    assert_eq!(stage.seen().len(), 0, "nothing may be sent");
+    let heard = stage.end(channel).await;
+    assert_eq!(heard.dones, [PolicyCode::Unauthenticated]);
+
+    let refused = Channel::builder("ipv4:127.0.0.1:1")
+        .plaintext()
+        .call_credentials(token)
+        .build()
+        .expect_err("a channel that could never authenticate");
+    assert!(
+        matches!(refused, BuildError::CallCredentialsOnPlaintext),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_credentials_fail_with_the_rpc_fails_with() {
+    let (_server, seen, builder) = secured(vec![Answer::Echo]).await;
+    let channel = built(builder);
+    for (given, code) in [
+        (Code::Unauthenticated, Code::Unauthenticated),
+        (Code::Unavailable, Code::Unavailable),
+        // Only servers may say so.
+        (Code::NotFound, Code::Internal),
+    ] {
+        let status = echo(&channel, with(Failing(given)))
+            .await
+            .expect_err("no token");
+        assert_eq!(status.code(), code, "{status:?}");
+        assert!(status.message().contains("no token today"), "{status:?}");
+    }
+    assert_eq!(seen.lock().expect("never poisoned").len(), 0);
+    channel.close().await;
+}
+
+#[tokio::test]
+async fn the_deadline_does_not_wait_for_credentials() {
+    let (_server, seen, builder) = secured(vec![Answer::Echo]).await;
+    let channel = built(builder);
+    channel.connect().await.expect("connected");
+    let mut request = with(Endless);
+    request.set_timeout(Duration::from_millis(50));
+    let status = echo(&channel, request).await.expect_err("they never come");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(
+        status.message(),
+        "the deadline passed while waiting for call credentials"
+    );
+    assert_eq!(seen.lock().expect("never poisoned").len(), 0);
+    channel.close().await;
+}
+
+#[tokio::test]
+async fn secrets_are_not_shown() {
+    let credentials = PerCallCredentials::new(Arc::new(Token::default()));
+    assert_eq!(format!("{credentials:?}"), "PerCallCredentials");
+    let (_server, _, builder) = secured(vec![Answer::Echo]).await;
+    let builder = builder.call_credentials(Arc::new(Token::default()));
+    assert!(!format!("{builder:?}").contains(SECRET));
+    let channel = built(builder);
+    assert!(!format!("{channel:?}").contains(SECRET));
+    channel.close().await;
+}
