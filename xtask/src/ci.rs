@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::report::Outcome;
 use crate::workspace::{Workspace, run as run_command};
-use crate::{bench, hygiene, interop, newcomer, pains, tidy};
+use crate::{bench, conformance, hygiene, interop, mutants, new_policy, newcomer, pains, tidy};
 
 /// The time CI may take on a cold machine with two cores.
 const BUDGET: Duration = Duration::from_secs(40 * 60);
@@ -62,12 +62,24 @@ pub const STEPS: &[Step] = &[
         run: loom,
     },
     Step {
+        name: "conformance",
+        run: conformance::run_what_fits_ci,
+    },
+    Step {
+        name: "mutants",
+        run: mutants::run_all,
+    },
+    Step {
         name: "bench",
         run: bench::check,
     },
     Step {
         name: "newcomer",
         run: newcomer::run,
+    },
+    Step {
+        name: "new-policy",
+        run: new_policy::prove,
     },
 ];
 

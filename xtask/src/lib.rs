@@ -7,8 +7,11 @@
 pub mod bench;
 pub mod ci;
 pub mod codegen;
+pub mod conformance;
 pub mod hygiene;
 pub mod interop;
+pub mod mutants;
+pub mod new_policy;
 pub mod newcomer;
 pub mod pains;
 pub mod report;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::{
-    bench, ci, codegen, hygiene, interop, newcomer, pains, report::Outcome, tidy,
-    workspace::Workspace,
+    bench, ci, codegen, conformance, hygiene, interop, mutants, new_policy, newcomer, pains,
+    report::Outcome, tidy, workspace::Workspace,
 };
 
 /// Development commands of the workspace.
@@ -37,6 +37,12 @@ enum Command {
     Codegen,
     /// Instructions per RPC against the floor, gated.
     Bench(bench::Options),
+    /// The `conformance!` suites of a crate: plain, or for minutes with `--deep`.
+    Conformance(conformance::Options),
+    /// The kill table: what the kit catches, and how soon.
+    Mutants(mutants::Options),
+    /// The crate of a new policy, which works and is proven.
+    NewPolicy(new_policy::Options),
     /// A policy crate outside the workspace, built from the packages alone, balances real RPCs.
     Newcomer,
 }
@@ -53,6 +59,9 @@ fn main() -> ExitCode {
         Command::Pains => pains::run(&workspace),
         Command::Codegen => codegen::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options),
+        Command::Conformance(options) => conformance::run(&workspace, &options),
+        Command::Mutants(options) => mutants::run(&workspace, &options),
+        Command::NewPolicy(options) => new_policy::run(&workspace, &options),
         Command::Newcomer => newcomer::run(&workspace),
     };
     match outcome {

@@ -4,6 +4,7 @@ mod allowed;
 mod arrows;
 mod bans;
 mod mentions;
+mod shown;
 mod sources;
 mod tree;
 
@@ -16,6 +17,7 @@ pub use allowed::third_party;
 pub use arrows::arrows;
 pub use bans::{BANNED, banned_calls, random_state};
 pub use mentions::mentions;
+pub use shown::shown_code;
 pub use sources::{
     forbids_unsafe, lengths, lints_inherited, purpose, readme_commands, shared_versions,
 };
@@ -77,6 +79,11 @@ pub const RULES: &[Rule] = &[
         name: "readme",
         what: "the README shows the commands CI runs",
         check: readme_commands,
+    },
+    Rule {
+        name: "shown",
+        what: "code in README and chapter is code that a test runs",
+        check: shown_code,
     },
 ];
 

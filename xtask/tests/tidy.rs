@@ -328,6 +328,44 @@ fn the_readme_shows_what_ci_runs_for_it() {
     assert_eq!(found.len(), 2, "must miss both commands");
 }
 
+#[test]
+fn what_is_shown_is_run() {
+    let proof = (
+        "balancer-roundrobin/tests/conformance.rs",
+        "//! Proof.\nconformance!(RoundRobin::new());\n",
+    );
+    let source = ("docs/guide/src/lib.rs", "//! Guide.\nfn shown() {}\n");
+    let tree = |chapter, readme| {
+        let path = ("docs/write-a-policy.md", chapter);
+        files(&[proof, source, path, ("README.md", readme)])
+    };
+    let good = tree(
+        "```rust\nfn shown() {}\n```\n```console\n$ cargo add x\n```\n```text\nlaw `a`\n```\n",
+        "```rust\nconformance!(RoundRobin::new());\n# fn main() {}\n```\n\
+         ```console\n$ cargo test --workspace   # all\n$ balancer policies\n```\n",
+    );
+    assert_eq!(tidy::shown_code(&good), []);
+
+    let bad = tree(
+        "```rust\nfn other() {}\n```\n```json\n{}\n```\n```text\nok\n```\n",
+        "```rust,ignore\nconformance!(other());\n```\n```console\n$ cargo install x\n```\n",
+    );
+    let found = tidy::shown_code(&bad);
+    let chapter = "docs/write-a-policy.md";
+    assert_eq!(
+        places(&found),
+        [
+            &format!("{chapter}:1"),
+            &format!("{chapter}:4"),
+            &format!("{chapter}:7"),
+            "README.md:1",
+            "README.md:1",
+            "README.md:4"
+        ],
+        "must find each: {found:?}"
+    );
+}
+
 // === Banned calls ===
 
 #[test]

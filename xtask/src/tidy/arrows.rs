@@ -24,6 +24,8 @@ pub(super) enum Role {
     Testpeer,
     /// Wrong policies and channels.
     Mutants,
+    /// The sources of the chapter for authors.
+    Guide,
     /// The benchmarks.
     Benches,
     /// Ourselves.
@@ -31,7 +33,8 @@ pub(super) enum Role {
 }
 
 use Role::{
-    Api, Benches, Channel, ChannelCore, Cli, Mutants, Policy, Registry, Testkit, Testpeer, Xtask,
+    Api, Benches, Channel, ChannelCore, Cli, Guide, Mutants, Policy, Registry, Testkit, Testpeer,
+    Xtask,
 };
 
 /// Finds arrows between our crates that the design does not have.
@@ -69,6 +72,7 @@ impl Role {
             "balancer-cli" => Cli,
             "balancer-testpeer" => Testpeer,
             "balancer-mutants" => Mutants,
+            "balancer-guide" => Guide,
             "benches" => Benches,
             "xtask" => Xtask,
             _ => Policy,
@@ -83,7 +87,7 @@ impl Role {
             Channel => &[Api, Registry, ChannelCore, Policy],
             Cli => &[Api, Registry, Channel, Policy],
             Mutants => &[Api, Testkit, Policy],
-            Benches | Xtask => return None,
+            Benches | Guide | Xtask => return None,
         })
     }
 
@@ -99,7 +103,7 @@ impl Role {
 /// Why `from` may not have that dependency on `to`, if it may not.
 fn refusal(from: &Crate, dep: &Dep, to: &Crate) -> Option<String> {
     let (role, target) = (Role::of(&from.name), Role::of(&to.name));
-    if matches!(target, Benches | Xtask | Mutants) {
+    if matches!(target, Benches | Xtask | Mutants | Guide) {
         return Some(format!("nobody depends on {}", to.name));
     }
     let normal = role.may_depend_on()?;

@@ -1,0 +1,17 @@
+//! Steps 2 and 6: every law of the kit on the policies of the chapter.
+
+use balancer_testkit::{Profile, conformance};
+
+conformance!(random: balancer_guide::random::builder(), Profile::even().either_mode());
+
+conformance!(
+    least_request: balancer_guide::least_request::builder(),
+    Profile::spreads().either_mode()
+);
+
+conformance!(cautious: balancer_guide::cautious::builder(), Profile::spreads().selective());
+
+conformance!(
+    very_cautious: balancer_guide::cautious::builder(),
+    Profile::spreads().selective().with_config(r#"{"failuresInARow":1,"timeOut":"10s"}"#)
+);
