@@ -3,12 +3,15 @@
 //! A policy of ten thousand endpoints finds each by its hash; if they fell together, a new list would
 //! cost the square of its length.
 
+mod support;
+
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{Hash, Hasher},
 };
 
-use balancer_api::{Address, Attributes, Endpoint};
+use balancer_api::{Address, Attributes, ClientConn, Endpoint, NewSubConnOptions, SubConn};
+use support::Recorder;
 
 /// Shows what a value gives to a map's hasher.
 #[derive(Default)]
@@ -93,6 +96,20 @@ fn an_address_hashes_by_its_text_its_name_and_its_attributes() {
     }
     assert_ne!(hash(&with(1u8)), hash(&with(2u8)), "nor do attributes");
     assert_ne!(hash(&with("zone")), hash(&with("zone").with(1u8)));
+}
+
+#[test]
+fn sub_conns_hash_by_who_they_are() {
+    let cc = Recorder::new();
+    let make = || {
+        let addresses = vec![Address::new("a:1")];
+        let made = cc.new_sub_conn(addresses, NewSubConnOptions::new());
+        made.expect("a SubConn")
+    };
+    let all: Vec<SubConn> = (0..100).map(|_| make()).collect();
+    let hashes: HashSet<u64> = all.iter().map(hash).collect();
+    assert_eq!(hashes.len(), 100, "though all have one address");
+    assert_eq!(hash(&all[0]), hash(&all[0].clone()));
 }
 
 #[test]

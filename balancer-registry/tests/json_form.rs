@@ -111,6 +111,12 @@ fn what_is_no_json_is_refused_at_its_place() {
             "must be JSON: expected a number at line 1 column 8".into(),
         ),
         (
+            "{\"a\":1e+}",
+            "a",
+            "}",
+            "must be JSON: expected a number at line 1 column 9".into(),
+        ),
+        (
             "{\"a\":1e}",
             "a",
             "}",
