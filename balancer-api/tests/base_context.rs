@@ -99,6 +99,51 @@ fn a_policy_without_hooks_makes_no_picker_that_nobody_needs() {
 }
 
 #[test]
+fn a_hook_that_wants_a_new_picker_gets_one() {
+    /// Wants one after a message, after its timer, and never else.
+    struct Reporting;
+    impl PickerBuilder for Reporting {
+        type Data = ();
+        fn data(&mut self, _: &Endpoint, _: &BaseContext<'_>) {}
+        fn build_picker(&mut self, _: &ReadySet, _: &BaseContext<'_>) -> Arc<dyn Picker> {
+            Arc::new(QueuePicker)
+        }
+        fn handle_timer(&mut self, _: TimerId, _: &BaseContext<'_>) -> bool {
+            true
+        }
+        fn handle_call_event(&mut self, _: CallId, event: CallEvent, _: &BaseContext<'_>) -> bool {
+            matches!(event, CallEvent::Message(_))
+        }
+    }
+    let mut driver = Driver::new(&BaseBuilder::new("reporting", || Reporting));
+    driver.resolve(&["a:1"]).expect("a good list");
+    driver.ready(0);
+    driver.cc.take();
+    let message = CallEvent::Message(Default::default());
+    let headers = CallEvent::Headers(Default::default());
+    for (event, news) in [(message.clone(), 1), (headers.clone(), 0)] {
+        driver
+            .balancer
+            .handle_call_event(CallId::from_raw(1), event);
+        driver.balancer.settle();
+        assert_eq!(driver.cc.take(), vec![Asked::Publish(S::Ready); news]);
+    }
+    // What one of them wants, the next one does not take back.
+    driver.balancer.handle_timer(TimerId::from_raw(1));
+    driver
+        .balancer
+        .handle_call_event(CallId::from_raw(1), headers);
+    driver.balancer.settle();
+    assert_eq!(driver.cc.take(), [Asked::Publish(S::Ready)]);
+    driver.balancer.close();
+    driver
+        .balancer
+        .handle_call_event(CallId::from_raw(1), message);
+    driver.balancer.settle();
+    assert_eq!(driver.cc.take(), [], "closed");
+}
+
+#[test]
 fn each_kind_of_news_makes_a_picker_and_no_news_makes_none() {
     let mut driver = Driver::new(&BaseBuilder::new("plain", || Plain));
     let (one, two) = (LbConfig::new("{}", 1u8), LbConfig::new("{}", 2u8));
