@@ -49,7 +49,7 @@ pub struct ChannelSuite {
 pub enum Verdict {
     /// Nothing was found.
     Kept,
-    /// The channel cannot do what the trial needs.
+    /// The channel cannot do what a trial needs; those before it, if any, found nothing.
     Skipped(Ability),
     /// The law is broken.
     Broken(BrokenLaw),

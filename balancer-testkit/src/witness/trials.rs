@@ -23,8 +23,7 @@ type Trial = (&'static [Ability], fn(&mut Stage) -> Check);
 pub(super) fn of(law: ChannelLaw) -> &'static [Trial] {
     use ChannelLaw as L;
     match law {
-        // Nothing can be tried; the witness looks on while something happens.
-        L::NothingBeforeBuilt | L::OneAtATime => &[(&[], sub_conns::life)],
+        L::NothingBeforeBuilt | L::OneAtATime => &[(&[], callbacks::look_on)],
         L::InlineBuild => &[(&[], callbacks::inline_build)],
         L::SilentAfterClose => &[
             (&[], callbacks::silent_after_close),
