@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use balancer_api::{Builder, Dialer, TransportCredentials};
+use balancer_api::{Builder, Dialer, Endpoint, TransportCredentials};
 use balancer_channel_core::{Backoff, Core, Resolver, Settings};
 use balancer_registry::{Registry, ServiceConfigError};
 use http::{HeaderValue, uri::Authority};
@@ -13,6 +13,7 @@ use crate::{
     call::Throttles,
     env::{CallRules, TokioEnv},
     policies,
+    proxy::{HttpProxy, HttpProxyError, ProxyEnv},
     resolver::{DnsResolver, FixedResolver},
     rpc_config::RpcConfig,
     target::{Kind, Scheme as TargetScheme},
@@ -46,6 +47,12 @@ pub struct ChannelBuilder {
     max_endpoints: Option<usize>,
     min_resolution_interval: Duration,
     warm_up: Option<Duration>,
+    health_checks: bool,
+    proxy: Option<HttpProxy>,
+    proxy_from_env: bool,
+    txt_service_config: bool,
+    refresh_dns: bool,
+    idle_timeout: Option<Duration>,
     replay_budget: usize,
     rules: CallRules,
 }
@@ -83,6 +90,8 @@ pub enum BuildError {
     Tls(TlsConfigError),
     /// The authority is malformed.
     Authority(String),
+    /// The environment's proxy is unusable.
+    Proxy(HttpProxyError),
     /// The user agent is malformed.
     UserAgent(String),
     /// There is no tokio runtime here to run the channel on.
@@ -112,6 +121,12 @@ impl ChannelBuilder {
             max_endpoints: None,
             min_resolution_interval: Duration::from_secs(30),
             warm_up: None,
+            health_checks: true,
+            proxy: None,
+            proxy_from_env: false,
+            txt_service_config: false,
+            refresh_dns: false,
+            idle_timeout: Some(Duration::from_secs(30 * 60)),
             replay_budget: ReplayBudget::DEFAULT_MAX,
             rules: CallRules {
                 replay_limit: ReplayBody::DEFAULT_LIMIT,
@@ -217,6 +232,21 @@ impl ChannelBuilder {
         self
     }
 
+    /// Connects through an HTTP proxy (gRFC A1). The proxy resolves the name of a `dns:` target. Takes
+    /// the place of a [`dialer`](Self::dialer).
+    pub fn http_proxy(mut self, proxy: HttpProxy) -> Self {
+        self.proxy = Some(proxy);
+        self
+    }
+
+    /// Connects to a `dns:` target through the HTTP proxy that the environment names, if it names
+    /// one: the first of `grpc_proxy`, `https_proxy`, `HTTPS_PROXY` and `http_proxy`, unless
+    /// `no_grpc_proxy`, `no_proxy` or `NO_PROXY` exempts the host. Not read unless this is called.
+    pub fn http_proxy_from_env(mut self) -> Self {
+        self.proxy_from_env = true;
+        self
+    }
+
     /// Pings a silent peer every `time` while RPCs are in flight (also without any, if
     /// `without_calls`), and gives the connection up when nothing comes back within `timeout`
     /// (gRFC A8). Off by default; `time` is at least 10 s.
@@ -275,6 +305,41 @@ impl ChannelBuilder {
         self
     }
 
+    /// After so long without an RPC the channel falls asleep, as by [`Channel::enter_idle`]; `None`:
+    /// never. 30 minutes by default. RPCs that wait or are in flight hold it awake, calls of policies
+    /// do not. It may take a sixteenth longer.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = timeout.into();
+        self
+    }
+
+    /// Whether a `dns:` target's service config is looked for in the TXT records of
+    /// `_grpc_config.` and the host (gRFC A2). Off by default: whoever can forge an answer could
+    /// choose the config.
+    pub fn txt_service_config(mut self, on: bool) -> Self {
+        self.txt_service_config = on;
+        self
+    }
+
+    /// Whether DNS is asked again when its answer's time to live is over, up to a tenth later and
+    /// not before [`min_resolution_interval`](Self::min_resolution_interval). Off by default, as in
+    /// every gRPC: then it is asked again only when a connection is lost or cannot be made, and
+    /// backends that were added are not heard of before. Resolvers of one's own take part by
+    /// [`Resolution::valid_for`](crate::Resolution::valid_for).
+    pub fn refresh_dns(mut self, on: bool) -> Self {
+        self.refresh_dns = on;
+        self
+    }
+
+    /// Whether backends are asked for their health (gRFC A17) where the service config names a
+    /// service and the policy takes such news, as `round_robin` does. On by default: a connected
+    /// backend counts as READY only while its `grpc.health.v1.Health/Watch` says SERVING; one without
+    /// that method counts as healthy.
+    pub fn health_checks(mut self, on: bool) -> Self {
+        self.health_checks = on;
+        self
+    }
+
     /// Makes the channel. It does nothing before its first RPC or [`Channel::connect`].
     ///
     /// # Errors
@@ -323,9 +388,27 @@ impl ChannelBuilder {
             }
         };
 
+        let host = match target.kind() {
+            Kind::Dns { host, port, .. } => Some((host, *port)),
+            Kind::Fixed(_) => None,
+        };
+        let mut proxy = self.proxy;
+        if let (None, true, Some((host, _))) = (&proxy, self.proxy_from_env, host) {
+            proxy = ProxyEnv::read().for_host(host).map_err(BuildError::Proxy)?;
+        }
         let resolver = self.resolver.unwrap_or_else(|| match target.kind() {
-            Kind::Dns { host, port, .. } => {
-                Arc::new(DnsResolver::new(host, *port, self.min_resolution_interval))
+            Kind::Dns { host, port, .. } if proxy.is_some() => {
+                let unresolved = match host.contains(':') {
+                    true => format!("[{host}]:{port}"),
+                    false => format!("{host}:{port}"),
+                };
+                Arc::new(FixedResolver(vec![Endpoint::from(unresolved.as_str())]))
+            }
+            Kind::Dns {
+                host, port, server, ..
+            } => {
+                let dns = DnsResolver::new(host, *port, *server, self.min_resolution_interval);
+                Arc::new(dns.with_txt(self.txt_service_config && host != "localhost"))
             }
             Kind::Fixed(endpoints) => Arc::new(FixedResolver(endpoints.clone())),
         });
@@ -340,7 +423,14 @@ impl ChannelBuilder {
         settings.ignore_resolver_config = self.ignore_resolver_config;
         settings.backoff = self.backoff;
         settings.warm_up = self.warm_up;
-        settings.dialer = self.dialer.clone();
+        settings.health_checks = self.health_checks;
+        settings.refresh = self.refresh_dns;
+        settings.idle_timeout = self.idle_timeout;
+        let dialer = match proxy {
+            Some(proxy) => Some(Arc::new(proxy) as Arc<dyn Dialer>),
+            None => self.dialer,
+        };
+        settings.dialer = dialer.clone();
         if let Some(timeout) = self.min_connect_timeout {
             settings.min_connect_timeout = timeout;
         }
@@ -366,7 +456,7 @@ impl ChannelBuilder {
         };
         let connector = Connector {
             security,
-            dialer: self.dialer,
+            dialer,
             authority,
             user_agent,
             options: H2Options {
@@ -442,6 +532,7 @@ impl fmt::Display for BuildError {
             Self::Policy(error) => write!(f, "policy: {error}"),
             Self::Tls(error) => write!(f, "TLS: {error}"),
             Self::Authority(text) => write!(f, "authority {text:?} is not host or host:port"),
+            Self::Proxy(error) => error.fmt(f),
             Self::UserAgent(text) => write!(f, "user agent {text:?} is not a header value"),
             Self::NoRuntime => f.write_str("a channel must be built within a tokio runtime"),
         }
@@ -454,6 +545,7 @@ impl std::error::Error for BuildError {
             Self::Target(error) => Some(error),
             Self::ServiceConfig(error) => Some(error),
             Self::Tls(error) => Some(error),
+            Self::Proxy(error) => Some(error),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ use balancer_api::{Address, Endpoint};
 /// | target | endpoints |
 /// |---|---|
 /// | `dns:///host:port`, `host:port`, `host` | what DNS says of the host; the port is 443 if absent |
+/// | `dns://1.2.3.4:53/host:port` | what this DNS server says |
 /// | `ipv4:1.2.3.4:80,5.6.7.8:80` | these addresses |
 /// | `ipv6:[::1]:80,[::2]:80` | these addresses |
 /// | `unix:path`, `unix:///path` | a socket of this machine |
@@ -45,6 +46,8 @@ pub(crate) enum Kind {
         host: String,
         port: u16,
         scheme: Option<Scheme>,
+        /// The DNS server to ask.
+        server: Option<SocketAddr>,
     },
     Fixed(Vec<Endpoint>),
 }
@@ -144,12 +147,29 @@ fn dns(rest: &str, scheme: Option<Scheme>) -> Result<Parsed, String> {
         None => name(rest, scheme, DEFAULT_PORT),
         Some(rest) => match rest.split_once('/') {
             Some(("", host)) => name(host, scheme, DEFAULT_PORT),
-            Some((server, _)) => Err(format!(
-                "a DNS server of its own ({server:?}) is not supported; write dns:///host:port"
-            )),
+            Some((server, host)) => {
+                let (mut kind, authority) = name(host, scheme, DEFAULT_PORT)?;
+                if let Kind::Dns { server: asked, .. } = &mut kind {
+                    *asked = Some(dns_server(server)?);
+                }
+                Ok((kind, authority))
+            }
             None => Err("must be written dns:///host:port, with three slashes".into()),
         },
     }
+}
+
+/// `1.2.3.4`, `1.2.3.4:53`, `[::1]` or `[::1]:53`.
+fn dns_server(text: &str) -> Result<SocketAddr, String> {
+    const PORT: u16 = 53;
+    let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let ip = bare.unwrap_or(text).parse::<IpAddr>();
+    ip.map(|ip| SocketAddr::new(ip, PORT))
+        .or_else(|_| text.parse())
+        .map_err(|_| {
+            let text = shown(text);
+            format!("the DNS server {text:?} must be an IP address, with or without a port")
+        })
 }
 
 fn url(rest: &str, scheme: Scheme) -> Result<Parsed, String> {
@@ -208,6 +228,7 @@ fn name(text: &str, scheme: Option<Scheme>, default_port: u16) -> Result<Parsed,
                 host: host.to_owned(),
                 port,
                 scheme,
+                server: None,
             },
             None => Kind::Fixed(vec![Endpoint::from(socket.as_str())]),
         };
@@ -237,6 +258,7 @@ fn name(text: &str, scheme: Option<Scheme>, default_port: u16) -> Result<Parsed,
             host: host.to_owned(),
             port,
             scheme,
+            server: None,
         },
         authority,
     ))

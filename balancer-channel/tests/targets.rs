@@ -6,6 +6,8 @@ use balancer_channel::Target;
 fn each_form_has_one_authority() {
     let forms = [
         ("dns:///greeter.prod:50051", "greeter.prod:50051"),
+        ("dns://127.0.0.1/greeter.prod:50051", "greeter.prod:50051"),
+        ("dns://[::1]:5353/greeter.prod", "greeter.prod"),
         ("dns:greeter.prod", "greeter.prod"),
         ("greeter.prod:50051", "greeter.prod:50051"),
         ("greeter.prod.", "greeter.prod."),
@@ -57,7 +59,8 @@ fn what_is_no_target_is_told_why() {
         ("unix:", "must name a socket"),
         ("unix://host/path", "unix:///absolute"),
         ("dns://host:80", "three slashes"),
-        ("dns://8.8.8.8/host:80", "DNS server"),
+        ("dns://ns.example/host:80", "an IP address"),
+        ("dns://127.0.0.1:x/host:80", "an IP address"),
         ("http:////host", "path"),
         ("xds:///service", "xds"),
         ("passthrough:///", "passthrough:///address"),

@@ -2,6 +2,7 @@
 
 mod dns;
 mod fixed;
+mod txt;
 
 pub(crate) use dns::DnsResolver;
 pub(crate) use fixed::FixedResolver;
