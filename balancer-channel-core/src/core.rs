@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use balancer_api::{ConnectivityState, Source, SubConn};
+use balancer_api::{ConnectivityState, Source};
 
 use crate::{
     actor::Actor,
@@ -13,7 +13,6 @@ use crate::{
     settings::Settings,
     shared::Shared,
     snapshot::{Snapshot, SubConnSnapshot},
-    sub_conn::SubConnCell,
     sync::{Arc, lock},
     watch::ConnectivityStates,
 };
@@ -53,15 +52,6 @@ impl<E: Env> Core<E> {
     /// Waits for a picker newer than `generation`, as [`PickOutcome::Wait`](crate::PickOutcome::Wait) gave it.
     pub fn next_picker(&self, generation: u64) -> NextPicker<'_, E::RpcConfig> {
         self.handle.shared.cell.next(generation)
-    }
-
-    /// Response headers of an RPC arrived on the connection of `sub_conn`: it is a real server, and
-    /// its loss need not be backed off.
-    #[inline]
-    pub fn prove(&self, sub_conn: &SubConn) {
-        if let Some(cell) = SubConnCell::<E::Connection>::of(sub_conn) {
-            cell.prove();
-        }
     }
 
     /// Time and chance for [`PickOptions::with_source`](balancer_api::PickOptions::with_source) and `DoneInfo::with_source`.

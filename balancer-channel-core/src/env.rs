@@ -130,8 +130,7 @@ pub trait Connection: Send + Sync + 'static {
     fn streams(&self) -> usize;
 
     /// Whether the peer has answered an RPC on it, so that it is a real server and its loss need not
-    /// be backed off. Must be true by the time that [`Connected::lost`] ends, if ever;
-    /// [`Core::prove`](crate::Core::prove) says the same from an RPC's side.
+    /// be backed off. Must be true by the time that [`Connected::lost`] ends, if ever.
     fn answered(&self) -> bool {
         false
     }

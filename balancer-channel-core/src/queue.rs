@@ -51,7 +51,6 @@ pub(crate) enum Item<C> {
     // Happened outside.
     Dialled(u64, AttemptId, Result<Connected<C>, Status>),
     Lost(u64, AttemptId, Lost),
-    Proven(u64),
     CallEvent(CallId, CallEvent, Option<CallPermit>),
     /// Of the watch with this number over a SubConn's backend.
     Health(u64, u64, CallEvent, CallPermit),

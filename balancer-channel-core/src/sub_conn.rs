@@ -7,7 +7,7 @@ use balancer_api::{Address, ConnectivityState, NewSubConnOptions, Status, SubCon
 use crate::{
     env::Lookaside,
     queue::{Item, Queue},
-    sync::{Arc, AtomicBool, Mutex, Ordering, Swap, SwapGuard, lock},
+    sync::{Arc, Mutex, Swap, SwapGuard, lock},
 };
 
 /// The channel's own side of a SubConn.
@@ -18,9 +18,6 @@ pub(crate) struct SubConnCell<C> {
     pub(crate) instance: u64,
     /// The connection while READY; what an RPC uses.
     connection: Swap<C>,
-    /// Whether an RPC on the current connection has had response headers, so that the news of it
-    /// is sent once per connection.
-    proven: AtomicBool,
     queue: Arc<Queue<C>>,
     pub(crate) options: NewSubConnOptions,
     pub(crate) lookaside: Option<Lookaside>,
@@ -52,7 +49,6 @@ impl<C: Send + Sync + 'static> SubConnCell<C> {
             id,
             instance,
             connection: Swap::empty(),
-            proven: AtomicBool::new(false),
             queue,
             options,
             lookaside,
@@ -80,25 +76,11 @@ impl<C: Send + Sync + 'static> SubConnCell<C> {
     }
 
     pub(crate) fn adopt(&self, connection: Arc<C>) {
-        self.proven.store(false, Ordering::Relaxed);
         self.connection.swap(Some(connection));
     }
 
     pub(crate) fn release(&self) -> Option<Arc<C>> {
         self.connection.swap(None)
-    }
-
-    /// Whether response headers have arrived on the current connection.
-    pub(crate) fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed)
-    }
-
-    /// Response headers arrived on the connection of this SubConn.
-    #[inline]
-    pub(crate) fn prove(&self) {
-        if !self.proven.load(Ordering::Relaxed) && !self.proven.swap(true, Ordering::Relaxed) {
-            self.queue.push(Item::Proven(self.id));
-        }
     }
 }
 

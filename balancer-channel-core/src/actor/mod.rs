@@ -222,7 +222,6 @@ impl<E: Env> Actor<E> {
 
             Item::Dialled(id, attempt, result) => self.dialled(id, attempt, result),
             Item::Lost(id, attempt, lost) => self.lost(id, attempt, lost),
-            Item::Proven(id) => self.proven(id),
             Item::CallEvent(id, event, permit) => self.call_event(id, event, permit),
             Item::Health(id, watch, event, permit) => {
                 self.health_event(id, watch, &event);

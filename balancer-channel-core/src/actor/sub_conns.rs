@@ -409,24 +409,9 @@ impl<E: Env> Actor<E> {
             let now = entry.min_keepalive.unwrap_or(Duration::from_secs(10));
             entry.min_keepalive = Some(now.saturating_mul(2));
         }
-        let answered = entry
-            .connected
-            .as_ref()
-            .is_some_and(|live| live.connection.answered());
-        if answered || entry.cell.is_proven() {
-            // The word of it may be behind the word of the loss.
-            entry.machine.earned();
-        }
         self.drive(id, |machine, now, random, out| {
             machine.lost(lost.status, now, random, out);
         });
-    }
-
-    /// Response headers arrived on the connection of a SubConn.
-    pub(super) fn proven(&mut self, id: u64) {
-        if let Some(entry) = self.sub_conns.get_mut(&id) {
-            entry.machine.earned();
-        }
     }
 
     /// The connection of a SubConn that a policy may start a call on.

@@ -49,6 +49,7 @@ pub(crate) struct Wire {
 
 #[derive(Default)]
 struct WireState {
+    answered: bool,
     lost: Option<Lost>,
     closed: bool,
     aborted: Option<Status>,
@@ -235,6 +236,11 @@ impl Wire {
         self.lock().aborted.clone()
     }
 
+    /// The peer answers an RPC.
+    pub(crate) fn answer(&self) {
+        self.lock().answered = true;
+    }
+
     pub(crate) fn open_stream(&self) -> OpenStream {
         self.lock().streams += 1;
         OpenStream(self.clone())
@@ -340,6 +346,10 @@ impl Connection for SimConnection {
 
     fn streams(&self) -> usize {
         self.wire.lock().streams
+    }
+
+    fn answered(&self) -> bool {
+        self.wire.lock().answered
     }
 
     fn drained(&self) -> BoxFuture<()> {
