@@ -8,5 +8,6 @@ mod check_config;
 mod demo;
 mod interrupt;
 mod policies;
+mod readme;
 mod support;
 mod tls;
