@@ -35,6 +35,12 @@
 //!
 //! [`World`] is the engine underneath: it takes one [`Event`] at a time, refuses with an error what
 //! cannot happen, and keeps a lossless [`Log`].
+//!
+//! # One line
+//! [`conformance!`](macro@crate::conformance) proves a policy by every law, or prints the shortest
+//! script that breaks it. The chapter "Write a policy, prove it" (`docs/write-a-policy.md` in the
+//! repository) goes from an empty crate to a policy with a configuration, done accounting and a
+//! timer, and says which [`Profile`] is for which policy.
 
 #![forbid(unsafe_code)]
 
