@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 pub mod channel;
+pub mod composite;
 pub mod happy_first;
 pub mod least_busy;
+pub mod models;
+pub mod page_first;
 pub mod pick_first;
 pub mod prober;
 pub mod round_robin;

@@ -18,7 +18,7 @@ pub enum Bug {
     TimerForEachEvent,
     NeverTriesAgain,
     AnswerDoesNotPublish,
-    CallsAfterClose,
+    CallsAgainAtOnce,
 }
 
 struct Prober {
@@ -109,7 +109,9 @@ impl PickerBuilder for Prober {
             CallEvent::Headers(_) => false,
             CallEvent::End { .. } => {
                 self.probes.remove(&id);
-                if self.bug != Bug::NeverTriesAgain && self.ready.contains(&sub_conn) {
+                if self.bug == Bug::CallsAgainAtOnce && self.ready.contains(&sub_conn) {
+                    self.probe(&sub_conn, cx);
+                } else if self.bug != Bug::NeverTriesAgain && self.ready.contains(&sub_conn) {
                     let timer = cx.client_conn().set_timer(Duration::from_secs(5));
                     self.again.insert(timer, sub_conn);
                 }

@@ -1,5 +1,7 @@
 //! A round robin written by hand on the bare contract, and the ways to get it wrong.
 
+mod bug;
+
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     sync::{
@@ -11,85 +13,15 @@ use std::{
 
 use balancer_api::{
     Address, Balancer, BuildOptions, Builder, ClientConn, ConnectivityState as State, Endpoint,
-    NewSubConnOptions, Pick, PickError, PickOptions, Picker, Reconnect, Rejected, ResolveError,
-    ResolvedAddrs, StateCause, Status, SubConn, SubConnHandle, SubConnState, TimerId,
+    HealthReporting, NewSubConnOptions, Pick, PickError, PickOptions, Picker, Reconnect, Rejected,
+    ResolveError, ResolvedAddrs, StateCause, Status, SubConn, SubConnHandle, SubConnState, TimerId,
 };
+
+pub use bug::Bug;
 
 /// A round robin with one bug, or none.
 #[derive(Clone, Copy, Debug)]
 pub struct RoundRobin(pub Bug);
-
-/// What is wrong with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the table of mutants describes them")]
-pub enum Bug {
-    None,
-    KeepsRemovedInPicker,
-    ForgetsIdle,
-    ConnectsOnlyFirstList,
-    ConnectsTwice,
-    FailureOutranksConnecting,
-    NotSticky,
-    OnePerDuplicate,
-    SkipsAtWrap,
-    StartsAtZero,
-    PanicsOnEmptyList,
-    ErrorRemovesAll,
-    FailsWhileConnecting,
-    QueuesWhenDead,
-    PublishesOnStateChangeOnly,
-    RemovesTwice,
-    ActsAfterClose,
-    PublishesInClose,
-    PickerDiesWithPolicy,
-    NeverRemoves,
-    RecreatesOnUpdate,
-    NoResolveOnLoss,
-    NoResolveOnFailure,
-    AcceptsEmptyList,
-    EmptyListHangs,
-    FirstErrorIgnored,
-    ErrorNotShown,
-    FailsWithoutText,
-    PublishesThrice,
-    PublishesShutdown,
-    WakesForEver,
-    LeaksItself,
-    CountsStrangers,
-    PickerChangesLater,
-    PicksConnecting,
-    DeafAfterEmptyList,
-    ReconnectsOnSameList,
-    RemovesWrongOne,
-    ConnectingNeverForgotten,
-    ErrorAfterGoodListFails,
-    RejectsGoodList,
-    ConnectsUnhealthy,
-    ChanceOfItsOwn,
-    DropsSome,
-    TimersPileUp,
-    PicksForeign,
-    PickOverflows,
-    FailureForEver,
-    IdleAfterFailureForgotten,
-    ConnectsOnlyTwo,
-    RefusedIsRemembered,
-    StateWithoutPicker,
-    LossByConnectingMissed,
-    OrderIsIdentity,
-    NewsIsIdentity,
-    AttributesAreNoIdentity,
-    RacyCounter,
-    PanicsOnStranger,
-    OldErrorForEver,
-    ShutdownIsALoss,
-    QueuesWhenRefused,
-    NoAnswerToIdleBatch,
-    ReadyNotInOrder,
-    HealthResolves,
-    PanicsOnSecondEmptyList,
-    StaleAfterReturn,
-}
 
 struct Policy {
     bug: Bug,
@@ -106,6 +38,9 @@ struct Policy {
     resolver_error: Option<String>,
     published: Option<State>,
     ready_count: usize,
+    /// What a bug does not forget.
+    seen: Vec<Endpoint>,
+    hoard: Vec<SubConn>,
     /// Removed ones that a bug keeps until SHUTDOWN.
     leaving: Vec<Entry>,
     phantom_connecting: bool,
@@ -170,6 +105,8 @@ impl Builder for RoundRobin {
             resolver_error: None,
             published: None,
             ready_count: 0,
+            seen: Vec::new(),
+            hoard: Vec::new(),
             leaving: Vec::new(),
             phantom_connecting: false,
             phantom_ready: Vec::new(),
@@ -191,6 +128,10 @@ impl Policy {
         match self.bug {
             Bug::OrderIsIdentity => a == b && a.addresses() == b.addresses(),
             Bug::NewsIsIdentity => a.is_identical(b),
+            Bug::KindIsNoIdentity => {
+                let set = |e: &Endpoint| Endpoint::new(e.addresses().iter().cloned());
+                set(a) == set(b)
+            }
             Bug::AttributesAreNoIdentity => {
                 let text = |e: &Endpoint| -> Vec<String> {
                     e.addresses().iter().map(|a| a.addr().to_owned()).collect()
@@ -202,7 +143,15 @@ impl Policy {
     }
 
     fn add(&mut self, endpoint: &Endpoint) {
-        let options = NewSubConnOptions::new().with_reconnect(Reconnect::WhenAsked);
+        let health = match self.bug {
+            Bug::PicksUnhealthy | Bug::HealthResolves | Bug::ConnectsUnhealthy => {
+                HealthReporting::On
+            }
+            _ => HealthReporting::Off,
+        };
+        let options = NewSubConnOptions::new()
+            .with_reconnect(Reconnect::WhenAsked)
+            .with_health(health);
         let addresses: Vec<Address> = endpoint.addresses().to_vec();
         let sub_conn = match self.cc.new_sub_conn(addresses, options) {
             Ok(sub_conn) => sub_conn,
@@ -217,10 +166,14 @@ impl Policy {
         let connects = match self.bug {
             Bug::ConnectsOnlyFirstList => self.lists <= 1,
             Bug::ConnectsOnlyTwo => self.entries.len() < 2,
+            Bug::ReaddedNeverConnected => !self.seen.contains(endpoint),
             _ => true,
         };
         if connects {
             sub_conn.connect();
+        }
+        if self.is(Bug::ReaddedNeverConnected) {
+            self.seen.push(endpoint.clone());
         }
         if self.is(Bug::ConnectsTwice) {
             sub_conn.connect();
@@ -285,6 +238,9 @@ impl Policy {
             if !self.is(Bug::NeverRemoves) {
                 self.cc.remove_sub_conn(&entry.sub_conn);
             }
+            if self.is(Bug::RemembersRemoved) {
+                self.hoard.push(entry.sub_conn.clone());
+            }
             let keeps = matches!(
                 self.bug,
                 Bug::KeepsRemovedInPicker | Bug::RemovesTwice | Bug::ShutdownIsALoss
@@ -293,7 +249,13 @@ impl Policy {
                 self.leaving.push(entry);
             }
         }
+        let moved = kept.windows(2).any(|two| two[0].0 > two[1].0);
         kept.sort_by_key(|(at, _)| *at);
+        if self.is(Bug::ForgetsReadyOnReorder) && moved {
+            for (_, entry) in &mut kept {
+                entry.state = State::Idle;
+            }
+        }
         let mut old: Vec<Option<Entry>> = vec![None; distinct.len()];
         for (at, mut entry) in kept {
             if entry.endpoint.addresses() != distinct[at].addresses() {
@@ -379,6 +341,9 @@ impl Policy {
         if self.is(Bug::ReadyNotInOrder) && ready.len() == 3 {
             ready.swap(0, 2);
             ready[1] = ready[0].clone();
+        }
+        if self.is(Bug::ReversedOrder) {
+            ready.reverse();
         }
         self.shared_ready
             .lock()
@@ -502,6 +467,27 @@ impl Balancer for Policy {
                 entry.failed &= bug == Bug::FailureForEver;
                 entry.was_ready = true;
             }
+            State::TransientFailure
+                if bug == Bug::PicksUnhealthy && new.cause == StateCause::Health =>
+            {
+                entry.state = State::Ready;
+            }
+            State::TransientFailure if bug == Bug::ReplacesFailed => {
+                self.connection_error = new.error.cloned();
+                let mut gone = self.entries.remove(at);
+                self.cc.remove_sub_conn(&gone.sub_conn);
+                let options = NewSubConnOptions::new().with_reconnect(Reconnect::WhenAsked);
+                let addresses = gone.endpoint.addresses().to_vec();
+                if let Ok(fresh) = self.cc.new_sub_conn(addresses, options) {
+                    fresh.connect();
+                    gone.sub_conn = fresh;
+                    gone.failed = true;
+                    gone.state = State::Idle;
+                    self.entries.insert(at, gone);
+                }
+                self.cc.resolve_now();
+                return;
+            }
             State::TransientFailure => {
                 entry.failed = true;
                 if bug != Bug::OldErrorForEver || self.connection_error.is_none() {
@@ -530,6 +516,9 @@ impl Balancer for Policy {
             };
             if !forgets {
                 entry.sub_conn.connect();
+            }
+            if bug == Bug::ForgetsErrorWhenIdle {
+                self.connection_error = None;
             }
         }
         let lost = old == State::Ready && matches!(new.state, State::Idle | State::Connecting);
@@ -576,6 +565,13 @@ impl Balancer for Policy {
                 Err(Rejected::new("no, thank you"))
             }
             Ok(_) if self.deaf => Ok(()),
+            Ok(_)
+                if self.is(Bug::IgnoresListsWhileFailing)
+                    && !self.entries.is_empty()
+                    && self.entries.iter().all(|e| e.failed) =>
+            {
+                Ok(())
+            }
             Ok(resolved) => {
                 self.lists += 1;
                 self.had_list = true;
@@ -604,13 +600,25 @@ impl Balancer for Policy {
 
     fn close(&mut self) {
         self.closed.store(true, Relaxed);
+        if self.is(Bug::PublishesFromThreadAfterClose) {
+            let cc = self.cc.clone();
+            let late = std::thread::spawn(move || {
+                cc.update_balancer_state(State::TransientFailure, Arc::new(Waiting));
+            });
+            // So that it is late in every run.
+            let _ = late.join();
+        }
         if self.is(Bug::PublishesInClose) {
             self.cc
                 .update_balancer_state(State::TransientFailure, Arc::new(Waiting));
         }
     }
 
-    fn handle_timer(&mut self, _: TimerId) {}
+    fn handle_timer(&mut self, _: TimerId) {
+        if self.is(Bug::TimerLoop) {
+            self.cc.set_timer(Duration::ZERO);
+        }
+    }
 
     fn settle(&mut self) {
         if self.closed.load(Relaxed) && !self.is(Bug::ActsAfterClose) {
@@ -619,10 +627,19 @@ impl Balancer for Policy {
         if self.is(Bug::WakesForEver) && !self.entries.is_empty() {
             self.cc.wake();
         }
+        if self.is(Bug::AsksToResolveAlways) && !self.entries.is_empty() {
+            self.cc.resolve_now();
+        }
+        if self.is(Bug::TimerLoop) && self.lists > 0 && self.empties == 0 {
+            // Once only.
+            self.empties = 1;
+            self.cc.set_timer(Duration::from_secs(30));
+        }
         if self.is(Bug::LeaksItself) && self.myself.is_none() {
             self.myself = Some(Arc::default());
         }
-        if std::mem::take(&mut self.dirty) {
+        let always = self.is(Bug::RepublishesAlways) && !self.entries.is_empty();
+        if std::mem::take(&mut self.dirty) || always {
             self.publish();
         }
     }

@@ -3,11 +3,16 @@
 use std::{fmt, sync::Arc};
 
 use balancer_api::{Builder, Reconnect};
-use balancer_testkit::{Conformance, Failure, Knobs, Law, LawSet, Outcome, Profile, Setup, World};
+use balancer_testkit::{
+    Alike, Conformance, Failure, Knobs, Law, LawSet, Outcome, Profile, ScriptedChild, Setup, World,
+};
 
 use crate::{
+    composite::{self, Halves, Wrapper},
     happy_first::{self, HappyFirst},
     least_busy::{self, least_busy},
+    models::RoundRobinModel,
+    page_first::{self, PageFirst},
     pick_first::{self, PickFirst},
     prober::{self, prober},
     round_robin::{self, RoundRobin},
@@ -104,6 +109,20 @@ pub fn mutants() -> Vec<Mutant> {
         R::NoAnswerToIdleBatch,
         R::PanicsOnSecondEmptyList,
         R::StaleAfterReturn,
+        R::RepublishesAlways,
+        R::KindIsNoIdentity,
+        R::ReplacesFailed,
+        R::IgnoresListsWhileFailing,
+        R::ForgetsReadyOnReorder,
+        R::ReaddedNeverConnected,
+        R::PublishesFromThreadAfterClose,
+        R::RemembersRemoved,
+        R::AsksToResolveAlways,
+        R::ForgetsErrorWhenIdle,
+        R::PicksUnhealthy,
+        R::TimerLoop,
+        R::ConnectsUnhealthy,
+        R::QueuesWhenRefused,
     ] {
         add(
             format!("round_robin/{bug:?}"),
@@ -111,6 +130,18 @@ pub fn mutants() -> Vec<Mutant> {
             Profile::exact(),
         );
     }
+    // Right but for a model, or another policy, that says what is meant.
+    let reversed = || Arc::new(RoundRobin(R::ReversedOrder));
+    add(
+        "modelled_round_robin/ReversedOrder".to_owned(),
+        reversed(),
+        Profile::exact().with_model(RoundRobinModel::default),
+    );
+    add(
+        "rewritten_round_robin/ReversedOrder".to_owned(),
+        reversed(),
+        Profile::exact().like(balancer_roundrobin::builder(), Alike::Rotated),
+    );
     // Wrong in one reconnect mode only.
     for bug in [R::LossByConnectingMissed, R::PicksConnecting] {
         add(
@@ -126,6 +157,7 @@ pub fn mutants() -> Vec<Mutant> {
         L::CountsBeforeItKnows,
         L::ObserverPanics,
         L::Biased,
+        L::CountsTwiceOnError,
     ] {
         let profile = match bug {
             L::Biased => Profile::even(),
@@ -157,6 +189,11 @@ pub fn mutants() -> Vec<Mutant> {
             Profile::sticks().lazy(),
         );
     }
+    add(
+        "page_first/PicksWhileConnecting".to_owned(),
+        Arc::new(PageFirst(page_first::Bug::PicksWhileConnecting)),
+        Profile::sticks().page_lazy().not_sticky(),
+    );
     use happy_first::Bug as H;
     for bug in [
         H::FailsAfterFirstAddress,
@@ -170,8 +207,52 @@ pub fn mutants() -> Vec<Mutant> {
         );
     }
     use prober::Bug as C;
-    for bug in [C::NeverCancelsCalls, C::TimerForEachEvent] {
+    for bug in [
+        C::NeverCancelsCalls,
+        C::TimerForEachEvent,
+        C::CallsAgainAtOnce,
+        C::NeverTriesAgain,
+    ] {
         add(format!("prober/{bug:?}"), prober(bug), Profile::spreads());
+    }
+    use composite::Bug as K;
+    for bug in [
+        K::ErrorsNotHandedOn,
+        K::FirstErrorSwallowed,
+        K::NewsToFirstChildOnly,
+        K::TimersNotHandedOn,
+        K::CallsNotHandedOn,
+        K::WakesNotHandedOn,
+        K::RemovedChildStaysOpen,
+        K::ChildrenLeftOpen,
+        K::UsesClosedChild,
+        K::KeepsFirstReadyPicker,
+        K::StateOfFirstChild,
+        K::FailureOutranksConnecting,
+        K::RepublishesAlways,
+    ] {
+        add(
+            format!("halves/{bug:?}"),
+            Arc::new(Halves(bug, balancer_roundrobin::builder())),
+            Profile::spreads()
+                .partitions()
+                .aggregates()
+                .with_scripted_instance(Halves(bug, Arc::new(ScriptedChild::new()))),
+        );
+    }
+    for bug in [
+        K::ExitIdleNotHandedOn,
+        K::WaitsWhenChildFails,
+        K::KeepsFirstReadyPicker,
+    ] {
+        add(
+            format!("wrapped_pick_first/{bug:?}"),
+            Arc::new(Wrapper(bug, balancer_pickfirst::builder())),
+            Profile::sticks()
+                .lazy()
+                .passes_through()
+                .with_scripted_instance(Wrapper(bug, Arc::new(ScriptedChild::new()))),
+        );
     }
     all
 }
@@ -195,6 +276,9 @@ impl Mutant {
         let sticks = self.name.contains("_first/");
         if sticks {
             run("update a b c")?;
+            if self.name.starts_with("page") {
+                run("pick")?;
+            }
             let first = if self.name.starts_with("happy") {
                 "a"
             } else {
@@ -203,7 +287,9 @@ impl Mutant {
             run(&format!(
                 "connecting {first}; ready {first}; lost {first}; pick"
             ))?;
-            run("connecting a; ready a")?;
+            // In the page's mode it does so by itself.
+            let _ = run("connecting a");
+            run("ready a")?;
         } else {
             run("update a b c; hold")?;
             for name in ["a", "b", "c"] {
@@ -337,10 +423,30 @@ pub const ALONE: &[(Law, &str)] = &[
     (Law::NoPileUp, "round_robin/TimersPileUp"),
     (Law::Deterministic, "round_robin/ChanceOfItsOwn"),
     (Law::PublishesBounded, "round_robin/PublishesThrice"),
+    (Law::BackoffIsKept, "round_robin/ReplacesFailed"),
+    (Law::QuietWithoutNews, "round_robin/RepublishesAlways"),
+    (Law::CallsBackOff, "prober/CallsAgainAtOnce"),
     (Law::ComesToRest, "round_robin/WakesForEver"),
     (Law::Liveness, "pick_first/IdlePickerFiresOnce"),
     (Law::ExactCycles, "round_robin/SkipsAtWrap"),
     (Law::FairAcrossPickers, "round_robin/StartsAtZero"),
     (Law::EvenShare, "least_busy/Biased"),
+    (
+        Law::ExitIdleReachesChildren,
+        "wrapped_pick_first/ExitIdleNotHandedOn",
+    ),
+    (Law::ErrorsReachChildren, "halves/ErrorsNotHandedOn"),
+    (Law::NewsReachTheirChild, "halves/NewsToFirstChildOnly"),
+    (Law::ChildrenAreSettled, "halves/WakesNotHandedOn"),
+    (Law::ChildrenAreClosed, "halves/ChildrenLeftOpen"),
+    (Law::ClosedChildIsUnused, "halves/UsesClosedChild"),
+    (Law::ChildPickerIsCurrent, "halves/KeepsFirstReadyPicker"),
+    (
+        Law::ChildPickerIsUnaltered,
+        "wrapped_pick_first/WaitsWhenChildFails",
+    ),
+    (Law::StateOfChildren, "halves/StateOfFirstChild"),
+    (Law::AgreesWithModel, "modelled_round_robin/ReversedOrder"),
+    (Law::AgreesWithOther, "rewritten_round_robin/ReversedOrder"),
     (Law::ThreadsAgree, "round_robin/RacyCounter"),
 ];

@@ -418,6 +418,12 @@ impl Balancer for Pair {
         }
     }
 
+    fn exit_idle(&mut self) {
+        for (child, ..) in self.children.iter_mut().flatten() {
+            child.exit_idle();
+        }
+    }
+
     fn settle(&mut self) {
         for (child, state, picker) in self.children.iter_mut().flatten() {
             let _ = child.handle(ChildEvent::Settle);

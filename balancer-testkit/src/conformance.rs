@@ -9,7 +9,8 @@ use std::{
 use balancer_api::Builder;
 
 use crate::{
-    Exploration, Failure, Family, Knobs, Law, LawSet, PassThrough, Profile, Scenario, Violation,
+    Event, Exploration, Failure, Family, Knobs, Law, LawSet, PassThrough, Profile, Scenario,
+    Violation,
     find::{Trial, done_keeps_books, explore, fairness, guided, search, threads_agree},
 };
 
@@ -170,6 +171,22 @@ impl Conformance {
         );
     }
 
+    /// What `scenario` runs on: with scripted children where it has them do something.
+    fn trials_for(&self, scenario: &Scenario, laws: LawSet) -> Vec<Trial> {
+        let acts = |event: &Event| matches!(event, Event::Child(..));
+        let scripted = self.profile.scripted(&self.builder);
+        let (builder, profile) = match scripted {
+            Some(scripted) if scenario.events().iter().any(acts) => scripted,
+            _ => (self.builder.clone(), self.profile.clone()),
+        };
+        let profile = Arc::new(profile);
+        let laws = laws.and(profile.laws);
+        let setups = profile.setups().into_iter();
+        setups
+            .map(|setup| Trial::new(builder.clone(), profile.clone(), setup, laws))
+            .collect()
+    }
+
     fn trials(&self) -> Vec<Trial> {
         let profile = Arc::new(self.profile.clone());
         let setups = profile.setups().into_iter();
@@ -237,7 +254,7 @@ impl Conformance {
         let scenario: Scenario = script
             .parse()
             .unwrap_or_else(|error| panic!("BALANCER_KIT_SCRIPT: {error}"));
-        for trial in self.trials() {
+        for trial in self.trials_for(&scenario, self.profile.laws) {
             let ran = trial.run(scenario.events());
             println!("{}", ran.conversation);
             if let Some(violation) = ran.violation {
@@ -269,13 +286,12 @@ impl Conformance {
     }
 
     fn find_one(&self, laws: LawSet, report: &mut String) -> Option<Found> {
-        let profile = Arc::new(self.profile.clone());
+        let profile = &self.profile;
         for text in &self.profile.regressions {
             let scenario: Scenario = text
                 .parse()
                 .unwrap_or_else(|error| panic!("a stored regression: {error}"));
-            for setup in profile.setups() {
-                let trial = Trial::new(self.builder.clone(), profile.clone(), setup, laws);
+            for trial in self.trials_for(&scenario, laws) {
                 if let Some(violation) = trial.judge(scenario.events()) {
                     let failure = trial.failure(scenario.events(), violation);
                     let how = "a stored regression is back".to_owned();
@@ -291,7 +307,7 @@ impl Conformance {
             threads,
             ..
         } = self.knobs;
-        let explored = explore(self.builder.clone(), &profile, laws, depth, threads);
+        let explored = explore(self.builder.clone(), profile, laws, depth, threads);
         *report = format!(
             "{}\nexhaustive to depth {depth}: {} scripts, {} events, {} renamed ones left out\n",
             Exploration::alphabet(),
@@ -303,7 +319,7 @@ impl Conformance {
             let how = format!("exhaustive to depth {depth}");
             return Some(Found { failure, how });
         }
-        let searched = search(self.builder.clone(), &profile, laws, seed, cases, length);
+        let searched = search(self.builder.clone(), profile, laws, seed, cases, length);
         report.push_str(&format!(
             "random from seed {seed}: {} scripts, {} events\n",
             searched.scripts, searched.events
@@ -315,8 +331,8 @@ impl Conformance {
         // As a child of a child it must be as right.
         let nested = PassThrough::around(Arc::new(PassThrough::around(self.builder.clone())));
         let nested: Arc<dyn Builder> = Arc::new(nested);
-        let explored = explore(nested.clone(), &profile, laws, depth.min(2), threads);
-        let searched = search(nested, &profile, laws, seed, cases / 4, length);
+        let explored = explore(nested.clone(), profile, laws, depth.min(2), threads);
+        let searched = search(nested, profile, laws, seed, cases / 4, length);
         report.push_str(&format!(
             "as a child of a child: {} scripts, {} events\n",
             explored.scripts + searched.scripts,
@@ -325,9 +341,40 @@ impl Conformance {
         let failure = explored
             .failure
             .or(searched.failure.map(|(_, found)| found));
+        if let Some(failure) = failure {
+            let how = "inside of two pass-through policies".to_owned();
+            return Some(Found { failure, how });
+        }
+        self.find_scripted(laws, report)
+    }
+
+    /// A composite with children that do what scripts say.
+    fn find_scripted(&self, laws: LawSet, report: &mut String) -> Option<Found> {
+        let (builder, mut profile) = self.profile.scripted(&self.builder)?;
+        profile.laws = profile.laws.and(laws);
+        let Knobs {
+            depth,
+            cases,
+            length,
+            seed,
+            threads,
+            ..
+        } = self.knobs;
+        let laws = profile.laws;
+        let depth = depth.saturating_sub(1);
+        let explored = explore(builder.clone(), &profile, laws, depth, threads);
+        let searched = search(builder, &profile, laws, seed, cases, length);
+        report.push_str(&format!(
+            "with scripted children, to depth {depth} and random: {} scripts, {} events\n",
+            explored.scripts + searched.scripts,
+            explored.events + searched.events
+        ));
+        let failure = explored
+            .failure
+            .or(searched.failure.map(|(_, found)| found));
         failure.map(|failure| Found {
             failure,
-            how: "inside of two pass-through policies".to_owned(),
+            how: "with scripted children".to_owned(),
         })
     }
 }
@@ -348,7 +395,16 @@ impl std::fmt::Debug for Conformance {
 /// `conformance!(builder, profile)` makes a module `conformance`; put a name in front for another
 /// one, where several policies are proven in one file: `conformance!(pick_first: builder, profile)`.
 /// Without a profile the policy is held to [`Profile::spreads`]. The builder is any expression of
-/// a type that implements [`Builder`](balancer_api::Builder).
+/// a type that implements [`Builder`](balancer_api::Builder). Which profile is right for which
+/// policy: [`Profile`].
+///
+/// Name the module like nothing that the builder's expression mentions: a module `wander` hides a
+/// crate or module `wander` from it. `conformance!(wander_laws: wander::builder(), ..)` is safe.
+///
+/// The laws hold for every policy; what is special about yours they do not know. The finders do fire
+/// its timers, answer its calls and end its RPCs in every way, but what should come of that is
+/// yours to say: write a story ([`Script`]) for each timer, each call and each thing that it learns
+/// from the end of an RPC.
 ///
 /// ```
 /// # use balancer_api::{base::*, *};
@@ -398,7 +454,8 @@ macro_rules! conformance {
             $crate::conformance!(@families
                 picks Picks, states States, connections Connections, resolver Resolver,
                 pickers Pickers, done Done, close Close, cost Cost,
-                liveness Liveness, fairness Fairness, threads Threads
+                liveness Liveness, fairness Fairness, threads Threads, composite Composite,
+                differential Differential
             );
 
             #[test]

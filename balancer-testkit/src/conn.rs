@@ -1,6 +1,7 @@
 //! The scripted ClientConn: what the policy talks to.
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     fmt, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -18,6 +19,7 @@ use http::HeaderMap;
 use crate::{
     clock::Clock,
     log::{Ask, Entry, Log, Told, joined},
+    scripted::Cast,
     sub::{ScriptedSubConn, Sub, SubId},
 };
 
@@ -62,6 +64,8 @@ pub(crate) struct Inner {
     /// Whether SHUTDOWN waits for the script.
     pub(crate) hold_shutdowns: bool,
     pub(crate) held_shutdowns: Vec<SubId>,
+    /// Scripted children of a composite.
+    pub(crate) cast: Cast,
 }
 
 /// Something that waits for its turn.
@@ -99,6 +103,18 @@ fn thread_token() -> usize {
     TOKEN.with(|token| std::ptr::from_ref(token) as usize)
 }
 
+thread_local! {
+    /// Whose callback ran last on this thread: policies that are built meanwhile belong to it.
+    static CURRENT: RefCell<Weak<Shared>> = const { RefCell::new(Weak::new()) };
+}
+
+/// The world whose callback runs on this thread.
+pub(crate) fn current() -> Option<Arc<Shared>> {
+    let shared = CURRENT.with_borrow(Weak::upgrade)?;
+    let runs = shared.lock().callback_thread == thread_token();
+    runs.then_some(shared)
+}
+
 // === impl Shared ===
 
 impl Shared {
@@ -125,6 +141,7 @@ impl Shared {
                 reconnect,
                 hold_shutdowns: false,
                 held_shutdowns: Vec::new(),
+                cast: Cast::default(),
             }),
         }
     }
@@ -148,7 +165,12 @@ impl Shared {
     }
 
     /// A callback begins on this thread.
-    pub(crate) fn begin(&self, told: Told) {
+    pub(crate) fn begin(self: &Arc<Self>, told: Told) {
+        CURRENT.with_borrow_mut(|current| {
+            if !std::ptr::eq(current.as_ptr(), Arc::as_ptr(self)) {
+                *current = Arc::downgrade(self);
+            }
+        });
         let mut inner = self.lock();
         inner.log.entries.push(Entry::Told(told));
         inner.callback_thread = thread_token();
@@ -202,6 +224,20 @@ impl Shared {
 impl Inner {
     pub(crate) fn note(&mut self, entry: Entry) {
         self.log.entries.push(entry);
+    }
+
+    pub(crate) fn is_ready(&self, id: SubId) -> bool {
+        let sub = &self.subs[id.index()];
+        sub.state == State::Ready && !sub.removed
+    }
+
+    /// An RPC picked it: a channel connects what is IDLE, as the reference page's did.
+    pub(crate) fn kick(&mut self, id: SubId) {
+        let sub = &mut self.subs[id.index()];
+        let idle = sub.state == State::Idle && !sub.removed && !sub.addresses.is_empty();
+        if idle && !mem::replace(&mut sub.asked, true) {
+            self.note(Entry::Kicked(id));
+        }
     }
 
     fn outside(&self) -> bool {

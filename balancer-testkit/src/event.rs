@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use balancer_api::{Code, parse_duration};
 
-use crate::{List, Move};
+use crate::{Act, List, Move};
 
 /// One thing that happens to a policy; one line of a script.
 ///
@@ -66,6 +66,8 @@ pub enum Event {
     CallMessage(Arc<str>, Vec<u8>),
     /// `end a OK`: the oldest call on a SubConn ends.
     CallEnd(Arc<str>, Code),
+    /// `child one publish READY`: a [`ScriptedChild`](crate::ScriptedChild) does something.
+    Child(Arc<str>, Act),
     /// `close`: the policy is over.
     Close,
     /// `late`: after the close, the policy is told all the same that every SubConn is IDLE, then
@@ -166,6 +168,7 @@ impl fmt::Display for Event {
                 bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
             Self::CallEnd(name, code) => write!(f, "end {name} {code}"),
+            Self::Child(label, act) => write!(f, "child {label} {act}"),
             Self::Close => f.write_str("close"),
             Self::Late => f.write_str("late"),
         }
@@ -239,6 +242,10 @@ impl FromStr for Event {
             "end" => Self::CallEnd(
                 name.into(),
                 Code::from_name(text).ok_or_else(|| fail("a status code such as OK"))?,
+            ),
+            "child" => Self::Child(
+                name.into(),
+                Act::parse(text).ok_or_else(|| fail("what does it do? `publish READY`, say"))?,
             ),
             "close" => Self::Close,
             "late" => Self::Late,

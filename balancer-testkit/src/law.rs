@@ -78,6 +78,10 @@ pub enum Family {
     Fairness,
     /// Picks from many threads.
     Threads,
+    /// Composites and their children.
+    Composite,
+    /// Against a model, and against another policy.
+    Differential,
 }
 
 laws! {
@@ -156,6 +160,10 @@ laws! {
     NoDoubleConnect("no_double_connect", Connections,
         "A storm of them costs the channel's queue; one that means nothing hides one that does.",
         "SubConn::connect; pick_first, idle picker"),
+    /// A SubConn that failed is not replaced at once by another of the same addresses.
+    BackoffIsKept("backoff_is_kept", Connections,
+        "A new SubConn knows of no back-off: a dead backend would be dialled in a hot loop.",
+        "SubConn; connection back-off"),
     /// A lazy policy connects a lost connection only when an RPC is picked or somebody asks.
     NoConnectWithoutNeed("no_connect_without_need", Connections,
         "Thousands of clients that need nothing would keep connections.",
@@ -229,7 +237,8 @@ laws! {
     SilentAfterClose("silent_after_close", Close,
         "Its successor's work would be undone.",
         "Balancer::close; rule 10 of round_robin"),
-    /// When policy, pickers and RPCs are gone, nothing of them is left.
+    /// A policy lets go of SubConns that it has removed; and when policy, pickers and RPCs are gone,
+    /// nothing of them is left.
     NoLeak("no_leak", Close,
         "A cycle of references leaks connections for as long as the process lives.",
         "Balancer::close"),
@@ -247,6 +256,16 @@ laws! {
     PublishesBounded("publishes_bounded", Cost,
         "Every publication wakes every waiting RPC.",
         "rule 6 of round_robin"),
+    /// Woken again and again while nothing happens, a policy publishes nothing, and asks for no
+    /// SubConn, connection, call or resolution.
+    QuietWithoutNews("quiet_without_news", Cost,
+        "Every publication wakes every waiting RPC, and wakes come from thousands of RPCs.",
+        "Balancer::settle; rule 6 of round_robin"),
+    /// A call that ended without an answer is made again at once one time at most; after that, time
+    /// passes first.
+    CallsBackOff("calls_back_off", Cost,
+        "A peer that refuses calls would be asked in a hot loop.",
+        "ClientConn::start_call; gRFC A17"),
     /// A policy comes to rest: it does not wake itself for ever.
     ComesToRest("comes_to_rest", Cost,
         "It would keep a core busy.",
@@ -274,6 +293,53 @@ laws! {
     ThreadsAgree("threads_agree", Threads,
         "That is how channels pick.",
         "Picker, # Threads"),
+
+    /// `exit_idle` reaches every child that is IDLE.
+    ExitIdleReachesChildren("exit_idle_reaches_children", Composite,
+        "A lazy child would never connect.",
+        "Balancer::exit_idle; Child::exit_idle"),
+    /// A resolver error reaches every child.
+    ErrorsReachChildren("errors_reach_children", Composite,
+        "A child that waits for its first list would let RPCs hang.",
+        "Balancer::handle_resolved_addrs"),
+    /// News of a SubConn, a timer or a call reaches the child whose it is, once, and no other.
+    NewsReachTheirChild("news_reach_their_child", Composite,
+        "A child would wait for ever, or count what is none of its own.",
+        "Child::handle"),
+    /// A child that was told something, or woke, is settled.
+    ChildrenAreSettled("children_are_settled", Composite,
+        "It publishes in its settle.",
+        "Balancer::settle; ChildEvent::Settle"),
+    /// A child is closed with its composite at the latest; a closed one hears nothing more, and
+    /// leaves no SubConn, timer or call.
+    ChildrenAreClosed("children_are_closed", Composite,
+        "What is not closed leaks, and goes on to act.",
+        "Child::close"),
+    /// A closed child's picker is not asked, nor is what it publishes late.
+    ClosedChildIsUnused("closed_child_is_unused", Composite,
+        "Its SubConns are gone: RPCs would wait for another picker.",
+        "Child::close"),
+    /// Only the last picker of a child is asked.
+    ChildPickerIsCurrent("child_picker_is_current", Composite,
+        "An older one knows SubConns that are no longer READY.",
+        "Child::take_output"),
+    /// Where a composite claims to pass on, a pick is its child's, unaltered.
+    ChildPickerIsUnaltered("child_picker_is_unaltered", Composite,
+        "That is what passing on means.",
+        "Profile::passes_through"),
+    /// The published state is what the profile makes of those of the children.
+    StateOfChildren("state_of_children", Composite,
+        "Applications and parent policies act on it.",
+        "Profile::passes_through, Profile::aggregates; ConnectivityStateEvaluator"),
+
+    /// Where the profile has a model, state and picks are as it says whenever the policy is at rest.
+    AgreesWithModel("agrees_with_model", Differential,
+        "What is written down twice, in two ways, is seldom wrong in the same way.",
+        "Profile::with_model"),
+    /// Where the profile names another policy, both do the same under the same script.
+    AgreesWithOther("agrees_with_other", Differential,
+        "A rewrite must not change what users see.",
+        "Profile::like"),
 }
 
 /// A set of laws.
@@ -329,6 +395,8 @@ impl Family {
             Self::Liveness => "liveness",
             Self::Fairness => "fairness",
             Self::Threads => "threads",
+            Self::Composite => "composite",
+            Self::Differential => "differential",
         }
     }
 
@@ -367,6 +435,12 @@ impl LawSet {
     #[must_use]
     pub const fn without(self, law: Law) -> Self {
         Self(self.0 & !(1 << law as u8))
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// Whether `law` is one of them.

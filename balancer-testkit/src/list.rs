@@ -8,7 +8,8 @@ use balancer_api::{Address, Attributes, Endpoint};
 /// joined by `+`.
 ///
 /// `#` and a number after an address makes it another peer (an attribute that is part of the
-/// identity), `@` and a number only gives the policy news (a balancer attribute).
+/// identity), `%` and a number after an endpoint makes it another endpoint at the same addresses (an
+/// attribute of its own), `@` and a number only gives the policy news (a balancer attribute).
 ///
 /// ```
 /// use balancer_testkit::List;
@@ -16,6 +17,7 @@ use balancer_api::{Address, Attributes, Endpoint};
 /// assert_eq!(list.endpoints().len(), 4);
 /// assert_eq!(list.endpoints()[1].addresses().len(), 2);
 /// assert_ne!(list.endpoints()[0], list.endpoints()[2], "another peer");
+/// assert_ne!(List::parse("a").endpoints()[0], List::parse("a%1").endpoints()[0]);
 /// assert_eq!(List::parse("b"), List::parse("b"));
 /// assert_eq!(list.to_string(), "a b+c a#1 b@2");
 /// ```
@@ -28,6 +30,10 @@ pub struct List {
 /// An attribute that is part of an address's identity: `#1` in a [`List`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Variant(pub u32);
+
+/// An attribute of an endpoint, part of its identity: `%1` in a [`List`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Kind(pub u32);
 
 /// A balancer attribute: `@1` in a [`List`]. Given to the addresses and to the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,8 +103,11 @@ impl List {
 
 fn endpoint(name: &str) -> Endpoint {
     let mut news = None;
+    let mut kind = None;
     let addresses = name.split('+').map(|part| {
         let (part, word) = split_number(part, '@');
+        let (part, of_endpoint) = split_number(part, '%');
+        kind = kind.or(of_endpoint);
         let (addr, variant) = split_number(part, '#');
         let mut address = Address::new(addr);
         if let Some(n) = variant {
@@ -110,7 +119,10 @@ fn endpoint(name: &str) -> Endpoint {
         }
         address
     });
-    let endpoint: Endpoint = addresses.collect();
+    let mut endpoint: Endpoint = addresses.collect();
+    if let Some(n) = kind {
+        endpoint = endpoint.with_attributes(Attributes::new().with(Kind(n)));
+    }
     match news {
         Some(n) => endpoint.with_balancer_attributes(Attributes::new().with(News(n))),
         None => endpoint,

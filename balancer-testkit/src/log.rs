@@ -36,6 +36,10 @@ pub enum Entry {
         /// Whether it was outside of a callback: in a pick, at the end of an RPC, on another thread.
         outside: bool,
     },
+    /// A [`ScriptedChild`](crate::ScriptedChild) heard or did something: its label, and what.
+    Child(Arc<str>, Arc<str>),
+    /// An RPC picked a SubConn that is IDLE, and the channel connects it by itself.
+    Kicked(SubId),
     /// A picker was asked on behalf of the script.
     Picked(Outcome),
     /// The policy or its picker panicked with this message.
@@ -148,6 +152,27 @@ impl Log {
         fnv.0
     }
 
+    /// How many times something was asked that costs, timers apart, since the entry `from`.
+    pub(crate) fn costs(&self, from: usize) -> usize {
+        let new = self.entries.get(from..).unwrap_or_default().iter();
+        let costs = new.filter(|entry| {
+            let ask = match entry {
+                Entry::Asked { ask, .. } => ask,
+                _ => return false,
+            };
+            matches!(
+                ask,
+                Ask::Publish(..)
+                    | Ask::NewSubConn(..)
+                    | Ask::Remove(_)
+                    | Ask::Connect(_)
+                    | Ask::StartCall(..)
+                    | Ask::ResolveNow
+            )
+        });
+        costs.count()
+    }
+
     fn line(&self, entry: &Entry, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match entry {
             Entry::Event(event) => write!(f, "{event}"),
@@ -161,6 +186,8 @@ impl Log {
                 f.write_str(if *outside { "    <~ " } else { "    <- " })?;
                 self.asked(ask, f)
             }
+            Entry::Child(label, what) => write!(f, "        {label} {what}"),
+            Entry::Kicked(sub) => write!(f, "    == {} is IDLE: connect", self.name(*sub)),
             Entry::Picked(outcome) => write!(f, "    == {outcome}"),
             Entry::Panicked(message) => write!(f, "    !! panicked: {message}"),
         }

@@ -4,9 +4,34 @@ use std::{fmt, sync::Arc};
 
 use balancer_api::{Builder, Reconnect};
 
-use crate::{Law, LawSet, Setup};
+use crate::{
+    Alike, Law, LawSet, Model, Setup,
+    differ::{MakeModel, Other},
+};
 
-/// What a policy claims.
+/// What a policy claims, and so what it is held to. Claim as much as is true: each exemption is a
+/// law less.
+///
+/// | a policy that | claims |
+/// |---|---|
+/// | takes turns (`round_robin`) | [`exact()`](Self::exact), and [`either_mode()`](Self::either_mode) if it is right in both |
+/// | picks at random, evenly | [`even()`](Self::even) |
+/// | weighs, hashes, counts RPCs in flight, takes the better of two | [`spreads()`](Self::spreads) |
+/// | sticks to one backend, and connects to it when an RPC comes (`pick_first`) | [`sticks()`](Self::sticks)`.`[`lazy()`](Self::lazy) |
+/// | does so in the reference page's way: hands out an IDLE SubConn | `sticks().`[`page_lazy()`](Self::page_lazy) |
+/// | keeps all connected, and uses the first that is READY | `sticks()` |
+/// | ejects the worst, or serves one group while another waits | `spreads().`[`selective()`](Self::selective) |
+/// | connects to some of the endpoints only | `spreads().`[`subsets()`](Self::subsets) |
+/// | warms a READY backend up before it uses it | `spreads().`[`may_hold_all()`](Self::may_hold_all) |
+/// | probes backends by calls of its own | `spreads()`: the kit notices the calls |
+/// | drops RPCs on purpose | `.`[`drops()`](Self::drops) |
+/// | hands on to one child | what the child claims, and [`passes_through()`](Self::passes_through) |
+/// | divides the endpoints among children | `spreads().`[`partitions()`](Self::partitions)`.`[`aggregates()`](Self::aggregates) |
+/// | gives endpoints to several children | `spreads().`[`composite()`](Self::composite) |
+///
+/// A composite should also be run with children that do what scripts say:
+/// [`with_scripted_children`](Self::with_scripted_children). A policy that must be like another, or
+/// like a model of it: [`like`](Self::like), [`with_model`](Self::with_model).
 ///
 /// ```
 /// use balancer_testkit::Profile;
@@ -23,12 +48,67 @@ pub struct Profile {
     pub(crate) sticky: bool,
     pub(crate) drops: bool,
     pub(crate) selective: bool,
-    pub(crate) composite: bool,
+    pub(crate) subsets: bool,
+    pub(crate) may_hold_all: bool,
+    pub(crate) division: Division,
+    pub(crate) model: Option<MakeModel>,
+    pub(crate) other: Option<Other>,
+    pub(crate) aggregation: Aggregation,
+    /// Configurations in which children are scripted; and the builder, where it is another one.
+    pub(crate) scripted_configs: Vec<Arc<str>>,
+    pub(crate) scripted_builder: Option<Arc<dyn Builder>>,
+    /// Whether the children are scripted in this run.
+    pub(crate) scripted: bool,
     pub(crate) config: Option<Arc<str>>,
     pub(crate) children: Vec<Arc<dyn Builder>>,
     pub(crate) laws: LawSet,
     pub(crate) regressions: Vec<Arc<str>>,
 }
+
+/// Who gets which endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Division {
+    /// There is nobody but the policy.
+    None,
+    /// Each endpoint has one child.
+    Parts,
+    /// An endpoint may have several children.
+    Shared,
+}
+
+/// What a composite makes of its children's states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aggregation {
+    /// What it likes.
+    Free,
+    /// Its one child's, which it passes on.
+    Same,
+    /// READY before CONNECTING before IDLE before TRANSIENT_FAILURE.
+    Usual,
+}
+
+/// The laws that hold whatever the children of a composite do.
+const SCRIPTED: &[Law] = &[
+    Law::NoPanic,
+    Law::PickIsOurs,
+    Law::NoShutdownPublished,
+    Law::RemovedOnce,
+    Law::GoneIsRemoved,
+    Law::SilentAfterClose,
+    Law::NoLeak,
+    Law::OldPickersCallable,
+    Law::QuietWithoutNews,
+    Law::ComesToRest,
+    Law::ExitIdleReachesChildren,
+    Law::ErrorsReachChildren,
+    Law::NewsReachTheirChild,
+    Law::ChildrenAreSettled,
+    Law::ChildrenAreClosed,
+    Law::ClosedChildIsUnused,
+    Law::ChildPickerIsCurrent,
+    Law::ChildPickerIsUnaltered,
+    Law::StateOfChildren,
+];
 
 /// How RPCs are shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +135,15 @@ impl Profile {
             sticky: true,
             drops: false,
             selective: false,
-            composite: false,
+            subsets: false,
+            may_hold_all: false,
+            division: Division::None,
+            model: None,
+            other: None,
+            aggregation: Aggregation::Free,
+            scripted_configs: Vec::new(),
+            scripted_builder: None,
+            scripted: false,
             config: None,
             children: Vec::new(),
             laws: LawSet::all(),
@@ -121,20 +209,113 @@ impl Profile {
         self
     }
 
-    /// READY backends may be held back by the policy's own judgement: it ejects some, probes them
-    /// first, uses a subset. Then READY backends without RPCs are no fault, and neither is READY with
-    /// a picker that queues: claim it only for a policy that needs it, the others are held to more.
+    /// Some READY backends may get no RPCs, by the policy's own judgement: it ejects the worst, or
+    /// serves one group while another waits. As long as one is READY it is used.
     #[must_use]
     pub fn selective(mut self) -> Self {
         self.selective = true;
         self
     }
 
-    /// It divides the endpoints among children: an endpoint may move from one child to another, and
-    /// is then connected anew, or be given to several, each of which connects to it.
+    /// It connects to some of the endpoints only; implies [`selective`](Self::selective).
+    #[must_use]
+    pub fn subsets(mut self) -> Self {
+        self.subsets = true;
+        self.selective()
+    }
+
+    /// RPCs may wait, or fail, although something is READY: it probes a backend before it uses it,
+    /// or waits for the better of two groups. A policy that makes calls on its SubConns may do so
+    /// without this claim.
+    #[must_use]
+    pub fn may_hold_all(mut self) -> Self {
+        self.may_hold_all = true;
+        self
+    }
+
+    /// It divides the endpoints among children, each endpoint to one of them. One that moves from
+    /// one child to another is connected anew; it still has one SubConn in all.
+    #[must_use]
+    pub fn partitions(mut self) -> Self {
+        self.division = Division::Parts;
+        self
+    }
+
+    /// It has children, and may give an endpoint to several of them, each of which connects to it.
+    /// Where each endpoint has one child, [`partitions`](Self::partitions) claims more.
     #[must_use]
     pub fn composite(mut self) -> Self {
-        self.composite = true;
+        self.division = Division::Shared;
+        self
+    }
+
+    /// A model of the policy: in every script, state and picks must be as it says. See [`Model`].
+    #[must_use]
+    pub fn with_model<M: Model + 'static>(
+        mut self,
+        make: impl Fn() -> M + Send + Sync + 'static,
+    ) -> Self {
+        self.model = Some(Arc::new(move || Box::new(make())));
+        self
+    }
+
+    /// Another policy that this one must be like, a rewrite like its original: every script is run
+    /// on both, and after each event the published states, the answers to resolver results, the
+    /// SubConns with their states, and the picks must agree.
+    ///
+    /// Both are built with the profile's configuration and see the same random numbers; where they
+    /// draw them differently, ask for less than [`Alike::Exactly`]. When a script refuses one of them
+    /// a SubConn and the other another, they part, and the rest of the script shows nothing.
+    #[must_use]
+    pub fn like(mut self, other: Arc<dyn Builder>, alike: Alike) -> Self {
+        self.other = Some(Other {
+            builder: other,
+            alike,
+        });
+        self
+    }
+
+    /// A composite that hands on what its one child publishes, state and picker, as they are.
+    #[must_use]
+    pub fn passes_through(mut self) -> Self {
+        self.aggregation = Aggregation::Same;
+        self
+    }
+
+    /// A composite whose state is made of its children's as
+    /// [`ConnectivityStateEvaluator`](balancer_api::ConnectivityStateEvaluator) does it, a failed
+    /// child sticky or not.
+    #[must_use]
+    pub fn aggregates(mut self) -> Self {
+        self.aggregation = Aggregation::Usual;
+        self
+    }
+
+    /// A composite's configuration in which its children are
+    /// [`ScriptedChild`](crate::ScriptedChild)ren, called `scripted_child`: the composite is then
+    /// also run with these, under the laws of composites. Of several such configurations the first
+    /// is the one to begin with, and scripts change between them.
+    ///
+    /// ```
+    /// use balancer_testkit::Profile;
+    /// let profile = Profile::spreads()
+    ///     .with_config(r#"{"childPolicy":[{"round_robin":{}}]}"#)
+    ///     .with_scripted_children(r#"{"childPolicy":[{"scripted_child":{"id":"one"}}]}"#)
+    ///     .with_scripted_children(r#"{"childPolicy":[{"scripted_child":{"id":"two"}}]}"#)
+    ///     .passes_through();
+    /// ```
+    #[must_use]
+    pub fn with_scripted_children(mut self, json: impl Into<Arc<str>>) -> Self {
+        self.scripted_configs.push(json.into());
+        self
+    }
+
+    /// As [`with_scripted_children`](Self::with_scripted_children), for a composite that is made
+    /// around its children: another instance of it, around
+    /// [`ScriptedChild`](crate::ScriptedChild)ren.
+    #[must_use]
+    pub fn with_scripted_instance(mut self, composite: impl Builder + 'static) -> Self {
+        self.scripted_builder = Some(Arc::new(composite));
         self
     }
 
@@ -175,6 +356,25 @@ impl Profile {
         self
     }
 
+    /// The profile for the run with scripted children, if there is one, and the builder for it.
+    pub(crate) fn scripted(&self, builder: &Arc<dyn Builder>) -> Option<(Arc<dyn Builder>, Self)> {
+        if self.scripted_configs.is_empty() && self.scripted_builder.is_none() {
+            return None;
+        }
+        let builder = self.scripted_builder.as_ref().unwrap_or(builder).clone();
+        let mut profile = self.clone();
+        profile.scripted = true;
+        profile.either_mode = false;
+        profile.config = self.scripted_configs.first().cloned();
+        profile.laws = self.laws.and(LawSet::of(SCRIPTED));
+        if profile.division == Division::None {
+            profile.division = Division::Shared;
+        }
+        let scripted = Arc::new(crate::ScriptedChild::new());
+        profile.children.push(scripted);
+        Some((builder, profile))
+    }
+
     pub(crate) fn sticks_to_one(&self) -> bool {
         self.spread == Spread::Sticks
     }
@@ -205,7 +405,12 @@ impl fmt::Debug for Profile {
             .field("sticky", &self.sticky)
             .field("drops", &self.drops)
             .field("selective", &self.selective)
-            .field("composite", &self.composite)
+            .field("subsets", &self.subsets)
+            .field("may_hold_all", &self.may_hold_all)
+            .field("division", &self.division)
+            .field("aggregation", &self.aggregation)
+            .field("model", &self.model.is_some())
+            .field("like", &self.other.as_ref().map(|other| other.alike))
             .field("config", &self.config)
             .finish_non_exhaustive()
     }

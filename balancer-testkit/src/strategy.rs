@@ -44,6 +44,7 @@ pub fn endpoint_names() -> impl Strategy<Value = String> {
         8 => single.clone(),
         2 => (single.clone(), single.clone()).prop_map(|(a, b)| format!("{a}+{b}")),
         1 => (single.clone(), 1..3u32).prop_map(|(a, n)| format!("{a}#{n}")),
+        1 => (single.clone(), 1..3u32).prop_map(|(a, n)| format!("{a}%{n}")),
         1 => (single, 1..3u32).prop_map(|(a, n)| format!("{a}@{n}")),
     ]
 }

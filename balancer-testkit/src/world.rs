@@ -18,6 +18,7 @@ use crate::{
     End, Event, Illegal, List, Log, Move, Outcome, Rpc, SubId,
     conn::{Due, Inner, Item, ScriptedConn, Shared},
     log::{Ask, Entry, Told},
+    scripted::{Act, Actor, Consults},
 };
 
 /// A policy at work on a scripted channel, driven one [`Event`] at a time.
@@ -61,6 +62,7 @@ pub struct World {
     builder: Arc<dyn Builder>,
     setup: Setup,
     config: Option<LbConfig>,
+    config_text: Option<Arc<str>>,
     /// The last list, for `again`.
     list: List,
     /// Between `hold` and `settle`.
@@ -72,6 +74,8 @@ pub struct World {
     /// RPCs that go on.
     open: Vec<Rpc>,
     pub(crate) watcher: Option<Box<dyn Watcher>>,
+    /// Who goes along, event by event.
+    pub(crate) companions: Vec<Box<dyn Companion>>,
     /// A policy that was closed, kept for callbacks that come late.
     closed: Option<Box<dyn Balancer>>,
 }
@@ -90,6 +94,25 @@ pub struct Setup {
 /// Looks on after every settle.
 pub(crate) trait Watcher: Send {
     fn settled(&mut self, world: &mut World);
+
+    /// Drops the pickers that it keeps.
+    fn let_go(&mut self);
+}
+
+/// Goes along with a world, event by event.
+pub(crate) trait Companion: Send {
+    /// The event has happened, or was refused, and all that follows from it is over.
+    fn after(&mut self, event: &Event, result: &Result<(), Refused>, world: &mut World);
+
+    /// What is to be shown beside the world's own log.
+    fn conversation(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether it stays behind when the script is over.
+    fn follows_script_only(&self) -> bool {
+        false
+    }
 }
 
 /// Why an event could not be applied.
@@ -240,6 +263,7 @@ impl World {
             shared,
             builder,
             config,
+            config_text: setup.config.clone(),
             setup,
             list: List::parse(""),
             holding: false,
@@ -248,6 +272,7 @@ impl World {
             restless: false,
             open: Vec::new(),
             watcher: None,
+            companions: Vec::new(),
             closed: None,
         };
         world.build(&target);
@@ -298,6 +323,18 @@ impl World {
     /// # Errors
     /// It cannot happen now, and nothing did; or the policy has panicked.
     pub fn apply(&mut self, event: &Event) -> Result<(), Refused> {
+        let result = self.apply_alone(event);
+        if !self.companions.is_empty() {
+            let mut companions = std::mem::take(&mut self.companions);
+            for companion in &mut companions {
+                companion.after(event, &result, self);
+            }
+            self.companions = companions;
+        }
+        result
+    }
+
+    fn apply_alone(&mut self, event: &Event) -> Result<(), Refused> {
         self.catch_up();
         if let Some(message) = &self.panicked {
             return Err(Refused::Panicked(message.clone()));
@@ -331,9 +368,12 @@ impl World {
     pub fn start_rpc(&mut self, options: &PickOptions<'_>) -> Rpc {
         self.catch_up();
         let rpc = self.pick_from(self.picker().as_deref(), options);
-        self.shared
-            .lock()
-            .note(Entry::Picked(rpc.outcome().clone()));
+        let mut inner = self.shared.lock();
+        inner.note(Entry::Picked(rpc.outcome().clone()));
+        if let Some(id) = rpc.sub() {
+            inner.kick(id);
+        }
+        drop(inner);
         rpc
     }
 
@@ -382,6 +422,11 @@ impl World {
         self.restless
     }
 
+    /// Whether nothing is about to happen: no run without its settle, nothing queued.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        !self.holding && self.shared.lock().queue.is_empty()
+    }
+
     /// Whether the policy was closed.
     pub fn is_closed(&self) -> bool {
         self.shared.lock().closed
@@ -415,6 +460,11 @@ impl World {
     /// The list that was last delivered.
     pub fn list(&self) -> &List {
         &self.list
+    }
+
+    /// The configuration that the next list carries, as text.
+    pub(crate) fn config_text(&self) -> Option<&Arc<str>> {
+        self.config_text.as_ref()
     }
 
     // --- events ---
@@ -454,6 +504,12 @@ impl World {
                 self.shut_down(sub);
                 return Ok(());
             }
+            Event::Child(label, act) => {
+                let (actor, consulted) = self.scripted_child(label, act)?;
+                self.note(event);
+                actor.act(act, &consulted);
+                return Ok(());
+            }
             Event::CallHeaders(name) | Event::CallMessage(name, _) | Event::CallEnd(name, _) => {
                 let id = self.call_on(name)?;
                 let event_of_call = match event {
@@ -490,6 +546,11 @@ impl World {
             }
             Event::Pick(end) => {
                 let rpc = self.start_rpc(&PickOptions::new("/kit.Scripted/Call"));
+                // Nothing can be sent on what is not READY.
+                let end = match rpc.sub() {
+                    Some(id) if !self.shared.lock().is_ready(id) => &End::NotSent,
+                    _ => end,
+                };
                 if *end == End::Open {
                     self.open.push(rpc);
                 } else if rpc.end(*end) > 0 {
@@ -500,6 +561,7 @@ impl World {
             Event::Config(json) => {
                 let parsed = self.setup.parse(&*self.builder, json);
                 self.config = Some(parsed.map_err(|error| Illegal(error.to_string()))?);
+                self.config_text = Some(json.clone());
             }
             Event::Hold => self.holding = true,
             Event::Settle => {
@@ -514,9 +576,25 @@ impl World {
             | Event::Shutdown(_)
             | Event::CallHeaders(_)
             | Event::CallMessage(..)
-            | Event::CallEnd(..) => {}
+            | Event::CallEnd(..)
+            | Event::Child(..) => {}
         }
         Ok(())
+    }
+
+    /// The scripted child of that label, if it can do that now.
+    fn scripted_child(&self, label: &str, act: &Act) -> Result<(Arc<Actor>, Consults), Illegal> {
+        let (actor, consulted) = {
+            let inner = self.shared.lock();
+            let actor = inner.cast.find(label).cloned();
+            let actor =
+                actor.ok_or_else(|| Illegal(format!("there is no scripted child {label}")))?;
+            (actor, inner.cast.consulted.clone())
+        };
+        match actor.refuses(act) {
+            None => Ok((actor, consulted)),
+            Some(why) => Err(Illegal(format!("child {label} {act}: {why}"))),
+        }
     }
 
     pub(crate) fn resolve(&self, name: &str) -> Result<(SubId, Option<Address>), Illegal> {
@@ -710,6 +788,9 @@ impl World {
 
     /// Lets time go on; what is due meanwhile happens at its time, each with a settle of its own.
     pub(crate) fn advance_to(&mut self, until: Timestamp) {
+        // Timers that set timers for the same moment would never let time go on.
+        let mut patience = PATIENCE;
+        let mut last = self.now();
         loop {
             let next = {
                 let mut inner = self.shared.lock();
@@ -725,6 +806,13 @@ impl World {
                 return;
             };
             self.shared.clock.advance_to(at);
+            patience = if at > last { PATIENCE } else { patience - 1 };
+            last = last.max(at);
+            if patience == 0 {
+                self.restless = true;
+                self.look();
+                return;
+            }
             match due {
                 Due::Timer(id) => {
                     self.call(Told::Timer(id), |balancer| balancer.handle_timer(id));
@@ -901,7 +989,7 @@ impl World {
         }
     }
 
-    fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         if let Some(mut watcher) = self.watcher.take() {
             watcher.settled(self);
             self.watcher = Some(watcher);
@@ -993,6 +1081,48 @@ impl World {
         }
     }
 
+    /// A SubConn that was removed, was told SHUTDOWN, and is held by somebody all the same. Pickers
+    /// that were replaced are dropped first, and the oracle with them.
+    pub(crate) fn removed_and_held(&mut self) -> Option<Arc<str>> {
+        if self.panicked.is_some() || self.is_closed() {
+            return None;
+        }
+        let gone = |inner: &Inner| inner.subs.iter().any(|sub| sub.state == State::Shutdown);
+        if !gone(&self.shared.lock()) {
+            return None;
+        }
+        if let Some(watcher) = &mut self.watcher {
+            watcher.let_go();
+        }
+        let actors = self.shared.lock().cast.actors.clone();
+        actors.iter().for_each(|actor| actor.forget_late());
+        let entries = self.drop_old_pickers();
+        drop(entries);
+        let inner = self.shared.lock();
+        let held = inner.subs.iter().zip(&inner.weak).find(|(sub, weak)| {
+            // The kit's own is one.
+            sub.state == State::Shutdown && weak.strong_count() > 1
+        });
+        held.map(|(sub, _)| sub.name.clone())
+    }
+
+    /// Puts harmless pickers into the log; the old ones are the caller's to drop, without the lock.
+    fn drop_old_pickers(&self) -> Vec<Arc<dyn Picker>> {
+        let mut inner = self.shared.lock();
+        let mut old = Vec::new();
+        for entry in &mut inner.log.entries {
+            if let Entry::Asked {
+                ask: Ask::Publish(_, picker),
+                ..
+            } = entry
+            {
+                let harmless: Arc<dyn Picker> = Arc::new(balancer_api::QueuePicker);
+                old.push(std::mem::replace(picker, harmless));
+            }
+        }
+        old
+    }
+
     /// What is left when policy, pickers and RPCs are gone: SubConns by name, and whether the
     /// ClientConn itself is still held.
     pub(crate) fn leftovers(mut self) -> (Vec<Arc<str>>, bool) {
@@ -1013,6 +1143,9 @@ impl World {
         }));
         if let Err(payload) = dropped {
             self.panicked = Some(panic_text(&*payload));
+        }
+        for actor in std::mem::take(&mut self.shared.lock().cast.actors) {
+            actor.clear();
         }
         let (subs, published, mut entries, queue) = {
             let mut inner = self.shared.lock();

@@ -1,17 +1,18 @@
 //! What can happen next.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use balancer_api::{Code, ConnectivityState as State};
 
-use crate::{End, Event, List, Profile, World};
+use crate::{Act, End, Event, List, Profile, World};
 
 /// The lists of the exhaustive finder, as printed.
 pub(super) const LISTS: [&str; 6] = ["a b c", "a b", "b c", "c", "", "c a b"];
 
 /// The lists of the random finder beside those: duplicates, several addresses, attributes.
-const MORE_LISTS: [&str; 10] = [
-    "a", "a a b", "a+b c", "b+a c", "a#1 b", "a@1 b c", "a b@2", "d e a", "b c d e", "a+d b+e",
+const MORE_LISTS: [&str; 11] = [
+    "a", "a a b", "a%1 a b", "a+b c", "b+a c", "a#1 b", "a@1 b c", "a b@2", "d e a", "b c d e",
+    "a+d b+e",
 ];
 
 const ERROR: &str = "no such host";
@@ -46,7 +47,12 @@ impl Letters {
     ) {
         into.clear();
         let current = world.list();
-        for list in &self.lists {
+        let lists = if profile.scripted {
+            self.lists.get(..5).unwrap_or_default()
+        } else {
+            &self.lists
+        };
+        for list in lists {
             if start || list != current {
                 into.push(Event::Update(list.clone()));
             }
@@ -63,6 +69,12 @@ impl Letters {
         self.moves(world, into);
         if world.next_timer().is_some() {
             into.push(Event::Timer);
+        }
+        if profile.scripted {
+            acts(world, into);
+            let configs = profile.scripted_configs.iter();
+            let others = configs.filter(|config| world.config_text() != Some(config));
+            into.extend(others.map(|config| Event::Config(config.clone())));
         }
         if world.state() == Some(State::Idle) {
             into.push(Event::ExitIdle);
@@ -101,6 +113,17 @@ impl Letters {
         let mut below = |n: usize| (random() % n as u64) as usize;
         // Moves most of the time: that is what most of the life of a policy is.
         let roll = if start { 0 } else { below(100) };
+        if profile.scripted && below(3) == 0 {
+            scratch.clear();
+            acts(world, scratch);
+            if profile.scripted_configs.len() > 1 {
+                let configs = profile.scripted_configs.iter();
+                scratch.extend(configs.map(|config| Event::Config(config.clone())));
+            }
+            if !scratch.is_empty() {
+                return scratch.swap_remove(below(scratch.len()));
+            }
+        }
         match roll {
             0..8 => Event::Update(self.lists[below(self.lists.len())].clone()),
             8..11 => Event::Update(self.more_lists[below(self.more_lists.len())].clone()),
@@ -152,6 +175,44 @@ impl Letters {
     }
 }
 
+/// What scripted children can do.
+fn acts(world: &World, into: &mut Vec<Event>) {
+    let actors = world.shared.lock().cast.actors.clone();
+    for actor in &actors {
+        let state = actor.lock().state;
+        let mut offer = |act: Act| {
+            if actor.refuses(&act).is_none() {
+                into.push(Event::Child(actor.label.clone(), act));
+            }
+        };
+        for next in [State::Idle, State::Connecting] {
+            if state != Some(next) {
+                offer(Act::Publish(next));
+            }
+        }
+        offer(Act::Publish(State::Ready));
+        offer(Act::Publish(State::TransientFailure));
+        offer(Act::Late);
+        let (busy, ready) = {
+            let inner = actor.lock();
+            let mut parts = inner.subs.iter();
+            let ready = parts.find(|part| part.state == State::Ready);
+            (
+                !inner.timers.is_empty(),
+                ready.map(|part| part.name.clone()),
+            )
+        };
+        if !busy {
+            offer(Act::Timer(Duration::from_secs(10)));
+        }
+        if let Some(name) = ready
+            && actor.lock().calls.is_empty()
+        {
+            offer(Act::Call(name.into()));
+        }
+    }
+}
+
 /// The current list with one thing changed: what a resolver does most.
 fn vary(list: &List, below: &mut impl FnMut(usize) -> usize) -> Event {
     let text = list.to_string();
@@ -160,8 +221,13 @@ fn vary(list: &List, below: &mut impl FnMut(usize) -> usize) -> Event {
         return Event::Again;
     }
     let at = below(names.len());
-    let plain = |name: &str| name.split(['@', '#']).next().unwrap_or(name).to_owned();
-    match below(8) {
+    let plain = |name: &str| {
+        name.split(['@', '#', '%'])
+            .next()
+            .unwrap_or(name)
+            .to_owned()
+    };
+    match below(9) {
         0 => names[at] = turned(&names[at]),
         1 => names.rotate_left(1),
         2 => drop(names.remove(at)),
@@ -169,6 +235,7 @@ fn vary(list: &List, below: &mut impl FnMut(usize) -> usize) -> Event {
         4 => names[at] = format!("{}@{}", plain(&names[at]), below(3)),
         5 => names[at] = format!("{}#{}", plain(&names[at]), below(3)),
         6 => names[at] = plain(&names[at]),
+        7 => names[at] = format!("{}%{}", plain(&names[at]), below(3)),
         _ => names.insert(at, ["d", "e", "a+b", "b+c"][below(4)].to_owned()),
     }
     Event::Update(List::named(names))

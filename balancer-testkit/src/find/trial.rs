@@ -7,6 +7,7 @@ use balancer_api::{Builder, LbConfig};
 use super::{Failure, liveness, shrink};
 use crate::{
     Event, Law, LawSet, Log, Profile, Scenario, Setup, Violation, World,
+    differ::{AgainstModel, AgainstPolicy},
     oracle::{Oracle, Verdict},
 };
 
@@ -67,6 +68,19 @@ impl Trial {
         );
         let (oracle, verdict) = Oracle::new(self.profile.clone(), self.laws);
         world.watch(Box::new(oracle));
+        let lazy = self.profile.lazy;
+        if let Some(make) = self.profile.model.as_ref()
+            && self.laws.has(Law::AgreesWithModel)
+        {
+            let model = AgainstModel::new(make(), lazy, verdict.clone());
+            world.companions.push(Box::new(model));
+        }
+        if let Some(other) = self.profile.other.as_ref()
+            && self.laws.has(Law::AgreesWithOther)
+        {
+            let other = AgainstPolicy::new(other, &self.setup, lazy, verdict.clone());
+            world.companions.push(Box::new(other));
+        }
         (world, verdict)
     }
 
@@ -89,10 +103,26 @@ impl Trial {
     }
 
     fn end(&self, world: &mut World, verdict: &Verdict) {
+        world
+            .companions
+            .retain(|companion| !companion.follows_script_only());
         if verdict.is_broken() {
             return;
         }
         if !world.is_closed() {
+            world.release();
+            if self.laws.has(Law::QuietWithoutNews)
+                && !verdict.is_broken()
+                && let Err(message) = nothing_new(world)
+            {
+                verdict.set(Violation {
+                    law: Law::QuietWithoutNews,
+                    message,
+                });
+            }
+            if verdict.is_broken() {
+                return;
+            }
             if self.laws.has(Law::Liveness)
                 && let Err(message) = liveness::turn_good(world, &self.profile)
             {
@@ -103,6 +133,19 @@ impl Trial {
                 return;
             }
             if verdict.is_broken() {
+                return;
+            }
+            // A scripted child publishes when it is told to, so its old picker stays.
+            if self.laws.has(Law::NoLeak)
+                && !self.profile.scripted
+                && let Some(name) = world.removed_and_held()
+            {
+                verdict.set(Violation {
+                    law: Law::NoLeak,
+                    message: format!(
+                        "{name} was removed and is gone, and the policy still holds it"
+                    ),
+                });
                 return;
             }
             // Only a panic could refuse it, and that is in the verdict.
@@ -122,6 +165,7 @@ impl Trial {
         }
         // The oracle holds pickers.
         world.watcher = None;
+        world.companions.clear();
         let (subs, conn) = world.leftovers();
         let message = match (subs.first(), conn) {
             (Some(sub), _) => format!("the policy is gone and {sub} is still held"),
@@ -147,8 +191,15 @@ impl Trial {
                 applied.push(event.clone());
             }
         }
+        let companions = world.companions.iter();
+        let others: Vec<String> = companions
+            .filter_map(|other| other.conversation())
+            .collect();
         self.end(&mut world, &verdict);
-        let conversation = world.log(Log::to_string);
+        let mut conversation = world.log(Log::to_string);
+        for other in others {
+            conversation.push_str(&other);
+        }
         Ran {
             violation: self.bury(world, &verdict),
             applied,
@@ -183,4 +234,29 @@ impl Trial {
             conversation: ran.conversation,
         }
     }
+}
+
+/// Wakes the policy while nothing happens, and counts what that costs.
+fn nothing_new(world: &mut World) -> Result<(), String> {
+    // The oracle picks, and to a policy that counts RPCs these are news.
+    let watcher = world.watcher.take();
+    let from = world.log(|log| log.entries().len());
+    let mut after = [0; 3];
+    for count in &mut after {
+        let before = world.log(|log| log.costs(from));
+        // Refused only by a policy that has panicked: another law's affair.
+        if world.apply(&Event::Wake).is_err() {
+            break;
+        }
+        *count = world.log(|log| log.costs(from)) - before;
+    }
+    world.watcher = watcher;
+    // The first wake may be what it was waiting for.
+    if after[1] > 0 && after[2] > 0 {
+        return Err(
+            "it was woken three times while nothing happened, and each time it published or asked for something".to_owned(),
+        );
+    }
+    world.look();
+    Ok(())
 }

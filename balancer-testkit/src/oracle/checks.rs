@@ -2,43 +2,40 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use balancer_api::{ConnectivityState as State, Endpoint, Picker};
+use balancer_api::{Address, ConnectivityState as State, Endpoint, Picker};
 
-use super::{Backend, Oracle, Probe, Resolved, probe};
+use super::{Backend, Oracle, Resolved, probe};
 use crate::{
     Law, SubId, World,
     conn::{Due, Inner, Item},
-    profile::Spread,
+    profile::Division,
 };
 
 /// A policy that has set a timer this near is about to do something: what it has published may lag
 /// behind until then.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How many of the pickers that were replaced are kept and called.
-const OLD_PICKERS: usize = 3;
-
 /// The state of affairs at a settle.
-struct Now {
-    state: Option<State>,
-    picker: Option<Arc<dyn Picker>>,
+pub(super) struct Now {
+    pub(super) state: Option<State>,
+    pub(super) picker: Option<Arc<dyn Picker>>,
     /// Nothing is about to change what is published.
-    quiet: bool,
+    pub(super) quiet: bool,
     /// Timers or calls that may yet bring something about.
-    waits_for_other: bool,
-    timers: usize,
-    calls: usize,
-    call_on_gone: Option<String>,
-    ready: usize,
+    pub(super) waits_for_other: bool,
+    pub(super) timers: usize,
+    pub(super) calls: usize,
+    pub(super) call_on_gone: Option<String>,
+    pub(super) ready: usize,
     /// On the way and never failed.
-    hopeful: usize,
+    pub(super) hopeful: usize,
     /// As `hopeful`, and told of some state already.
-    hopeful_known: usize,
+    pub(super) hopeful_known: usize,
     /// On the way, failed before or not.
-    moving: usize,
+    pub(super) moving: usize,
     /// IDLE, and nobody asked.
-    resting: usize,
-    failing: usize,
+    pub(super) resting: usize,
+    pub(super) failing: usize,
 }
 
 impl Oracle {
@@ -162,7 +159,7 @@ impl Oracle {
         }
         // In a run of many callbacks another list may have come between.
         let removed_ready = mem::take(&mut self.run.removed_ready);
-        let alone = self.run.callbacks == 1 && !self.profile.composite;
+        let alone = self.run.callbacks == 1;
         for (id, addresses, was_endpoint) in removed_ready.into_iter().filter(|_| alone) {
             let set = Endpoint::new(addresses.iter().cloned());
             let mut listed = self.wanted.iter().any(|(want, _)| *want == set);
@@ -175,12 +172,16 @@ impl Oracle {
                     wanted.any(|(want, _)| want.addresses().contains(at))
                 });
             }
-            if listed {
+            if listed
+                && !self.has_moved(world, &addresses, backends)
+                && !self.was_of_another_kind(world, &set, backends)
+            {
                 self.broke(Law::ListedIsKept, || {
                     format!("{} is READY and still listed, and was removed", name(id))
                 });
             }
         }
+        self.check_backoff(world, backends);
         if self.run.strangers > 0 && self.run.strangers == self.run.callbacks {
             let asked = self.run.created + self.run.removed + self.run.readdressed;
             if asked + self.run.connects.len() > 0 || self.published != self.published_before {
@@ -189,6 +190,64 @@ impl Oracle {
                 });
             }
         }
+    }
+
+    /// Whether an endpoint that lost its SubConn has a new one: it went from one child to another.
+    fn has_moved(&self, world: &World, addresses: &[Address], backends: &[Backend]) -> bool {
+        if self.profile.division == Division::None {
+            return false;
+        }
+        let inner = world.shared.lock();
+        let mut fresh = backends.iter().filter(|b| self.is_new(b));
+        fresh.any(|b| inner.subs[b.id.index()].addresses[..] == *addresses)
+    }
+
+    /// A SubConn that just failed and was removed, and a new one for its addresses.
+    fn check_backoff(&mut self, world: &World, backends: &[Backend]) {
+        if self.run.refused_by.is_empty() || self.run.created == 0 || self.run.resolved.is_some() {
+            return;
+        }
+        let inner = world.shared.lock();
+        let replaced = self.run.refused_by.iter().find(|id| {
+            let failed = &inner.subs[id.index()];
+            let same = |b: &&Backend| inner.subs[b.id.index()].addresses == failed.addresses;
+            failed.removed && backends.iter().filter(|b| self.is_new(b)).any(|b| same(&b))
+        });
+        let name = replaced.map(|id| inner.subs[id.index()].name.clone());
+        drop(inner);
+        if let Some(name) = name {
+            self.broke(Law::BackoffIsKept, || {
+                format!("{name} failed and was replaced at once by another of its addresses")
+            });
+        }
+    }
+
+    /// Whether it was made since the last settle.
+    fn is_new(&self, backend: &Backend) -> bool {
+        self.run
+            .first_created
+            .is_some_and(|first| backend.id >= first)
+    }
+
+    /// Whether the endpoints at these addresses that stayed have their SubConns all the same, so that
+    /// the removed one was for an endpoint with other attributes.
+    fn was_of_another_kind(&self, world: &World, set: &Endpoint, backends: &[Backend]) -> bool {
+        let (Some(list), Some(before)) = (&self.list, &self.list_before) else {
+            return false;
+        };
+        let at = |endpoint: &&Endpoint| Endpoint::new(endpoint.addresses().iter().cloned()) == *set;
+        let mut stayed: Vec<&Endpoint> = Vec::new();
+        for endpoint in list.iter().filter(at) {
+            if before.contains(endpoint) && !stayed.contains(&endpoint) {
+                stayed.push(endpoint);
+            }
+        }
+        let inner = world.shared.lock();
+        let kept = backends.iter().filter(|b| {
+            let addresses = inner.subs[b.id.index()].addresses.iter().cloned();
+            !self.is_new(b) && Endpoint::new(addresses) == *set
+        });
+        kept.count() >= stayed.len()
     }
 
     fn check_endpoints(&mut self, world: &World, backends: &[Backend]) {
@@ -258,8 +317,8 @@ impl Oracle {
                 format!("{name} lives though its endpoint is not listed")
             });
         }
-        let few_are_fine = self.refused || self.profile.selective;
-        let many_are_fine = self.profile.composite;
+        let few_are_fine = self.refused || self.profile.subsets;
+        let many_are_fine = self.profile.division == Division::Shared;
         let wrong = self.wanted.iter().zip(&have).find(|((_, want), have)| {
             (**have > *want && !many_are_fine) || (**have < *want && !few_are_fine)
         });
@@ -438,13 +497,13 @@ impl Oracle {
     }
 
     /// READY backends may be unused for a reason that only the policy knows.
-    fn may_hold_back(&self) -> bool {
-        self.profile.selective || self.uses_calls
+    pub(super) fn may_hold_back(&self) -> bool {
+        self.profile.may_hold_all || self.uses_calls
     }
 
     /// Whether failing is right though something never failed is on the way: what is new does not
     /// count until it has moved, and a policy that sticks to one starts a new pass in failure.
-    fn may_still_fail(&self, now: &Now) -> bool {
+    pub(super) fn may_still_fail(&self, now: &Now) -> bool {
         let failed_before = self.published_before == Some(State::TransientFailure);
         if self.profile.sticks_to_one() {
             // In a run of many callbacks it may have failed without a word.
@@ -511,219 +570,6 @@ impl Oracle {
             self.broke(Law::StateMatchesSubConns, || tell("nothing is on its way"));
         }
     }
-
-    fn check_picks(
-        &mut self,
-        world: &World,
-        now: &Now,
-        backends: &[Backend],
-        state: State,
-        picker: &dyn Picker,
-    ) {
-        let cycle = self.profile.spread == Spread::Exact && now.ready <= 8;
-        let count = match self.profile.spread {
-            Spread::Exact if cycle => 2 * now.ready.max(1),
-            Spread::Sticks => 2,
-            _ => now.ready.clamp(2, 8),
-        };
-        let mut picked: Vec<SubId> = Vec::new();
-        for _ in 0..count {
-            let outcome = probe(&world.shared, picker);
-            if let Some(id) = outcome.sub() {
-                picked.push(id);
-            }
-            self.check_pick(world, now, backends, state, &outcome);
-            if self.broken {
-                return;
-            }
-        }
-        if picked.len() < count || !now.quiet {
-            return;
-        }
-        if self.profile.sticks_to_one() && picked.iter().any(|id| *id != picked[0]) {
-            self.broke(Law::ReadyIsPicked, || {
-                "picks of a policy that sticks to one went to two SubConns".to_owned()
-            });
-        }
-        if cycle && !self.may_hold_back() {
-            let times = |backend: &Backend| picked.iter().filter(|id| **id == backend.id).count();
-            let mut ready = backends.iter().filter(|b| b.is_ready());
-            let missed = ready.clone().find(|b| times(b) == 0);
-            if let Some(backend) = missed {
-                let name = world.shared.name_of(backend.id);
-                self.broke(Law::ReadyIsPicked, || {
-                    format!("{name} is READY and not one of {count} picks got it")
-                });
-            }
-            if let Some(backend) = ready.find(|b| times(b) != 2) {
-                let (name, times) = (world.shared.name_of(backend.id), times(backend));
-                self.broke(Law::ExactCycles, || {
-                    format!("{name} was picked {times} times in two cycles")
-                });
-            }
-        }
-    }
-
-    fn check_pick(
-        &mut self,
-        world: &World,
-        now: &Now,
-        backends: &[Backend],
-        state: State,
-        outcome: &Probe,
-    ) {
-        let name = |id: SubId| world.shared.name_of(id);
-        match outcome {
-            Probe::Panicked(message) => {
-                self.broke(Law::NoPanic, || format!("a pick panicked: {message}"));
-            }
-            Probe::Stranger => self.broke(Law::PickIsOurs, || {
-                "a SubConn of another channel was picked".to_owned()
-            }),
-            Probe::Drop if self.profile.drops => return,
-            Probe::Drop => self.broke(Law::DropsOnlyByPlan, || "an RPC was dropped".to_owned()),
-            Probe::Sub(id) => match backends.iter().find(|b| b.id == *id) {
-                None => self.broke(Law::PickIsLive, || {
-                    format!("{} was picked, and it was removed", name(*id))
-                }),
-                Some(backend) => {
-                    let told = backend.told.unwrap_or(State::Idle);
-                    let idle_is_fine = self.profile.page_lazy && told == State::Idle;
-                    if told != State::Ready && !idle_is_fine {
-                        self.broke(Law::PickIsReady, || {
-                            format!("{} was picked, and it is {told}", name(*id))
-                        });
-                    }
-                }
-            },
-            _ if !now.quiet => {}
-            Probe::Queue => {
-                if now.ready > 0 && !self.may_hold_back() && !now.waits_for_other {
-                    self.broke(Law::ReadyIsPicked, || {
-                        "a SubConn is READY and an RPC is kept waiting".to_owned()
-                    });
-                } else if now.ready == 0 && !backends.is_empty() {
-                    let all_failed = backends.iter().all(|b| b.failed);
-                    if now.failing == backends.len() || (all_failed && self.profile.sticky) {
-                        let law = if now.failing == backends.len() {
-                            Law::DeadFailsFast
-                        } else {
-                            Law::StickyFailure
-                        };
-                        self.broke(law, || {
-                            "every SubConn has failed and an RPC is kept waiting".to_owned()
-                        });
-                    } else if now.moving == 0
-                        && !now.waits_for_other
-                        && !backends.iter().any(|b| b.leaving)
-                    {
-                        self.broke(Law::QueueNeedsProgress, || {
-                            "nothing is on its way and an RPC is kept waiting".to_owned()
-                        });
-                    }
-                } else if backends.is_empty() && self.answered && !now.waits_for_other {
-                    self.broke(Law::QueueNeedsProgress, || {
-                        "there is no SubConn and an RPC is kept waiting".to_owned()
-                    });
-                }
-            }
-            Probe::Fail(_) | Probe::Failed(_) => {
-                if now.ready > 0 && !self.may_hold_back() {
-                    self.broke(Law::FailOnlyWhenDead, || {
-                        "a SubConn is READY and an RPC fails".to_owned()
-                    });
-                } else if now.ready == 0 && now.hopeful > 0 && !self.may_still_fail(now) {
-                    self.broke(Law::FailOnlyWhenDead, || {
-                        "a SubConn that has not failed is on its way and an RPC fails".to_owned()
-                    });
-                }
-                self.check_message(now, backends, outcome);
-            }
-        }
-        if now.quiet {
-            let agrees = match (state, outcome) {
-                (State::Ready, Probe::Sub(_)) => true,
-                // READY is a promise: a policy that still waits for a timer has to say CONNECTING.
-                (State::Ready, Probe::Queue) => self.may_hold_back(),
-                (State::Connecting | State::Idle, Probe::Queue) => true,
-                (State::Idle, Probe::Sub(_)) => self.profile.page_lazy,
-                (State::TransientFailure, Probe::Fail(_) | Probe::Failed(_)) => true,
-                _ => false,
-            };
-            if !agrees {
-                self.broke(Law::StateMatchesPicker, || {
-                    format!("{state} was published with a picker that says {outcome:?}")
-                });
-            }
-        }
-    }
-
-    fn check_message(&mut self, now: &Now, backends: &[Backend], outcome: &Probe) {
-        let Some(text) = outcome.failure() else {
-            return;
-        };
-        // Only where a connection's failure is the reason.
-        let Some(newest) = self.newest_error.clone() else {
-            return;
-        };
-        if backends.is_empty() || now.failing == 0 || self.refused {
-            return;
-        }
-        let shows = |error: &Arc<str>| text.contains(&**error);
-        let fine = shows(&newest)
-            || (self.profile.spread != Spread::Sticks
-                && (self.resolver_error.as_ref().is_some_and(shows)
-                    // One of many may be shown, as long as it is the newest of its own SubConn.
-                    || self.subs.iter().any(|sub| sub.error.as_ref().is_some_and(shows))));
-        if !fine {
-            let text = text.to_owned();
-            self.broke(Law::FailureShowsError, || {
-                format!("the last error was `{newest}`, and a pick fails with `{text}`")
-            });
-        }
-    }
-
-    // --- old pickers ---
-
-    fn keep_picker(&mut self, now: &Now, backends: &[Backend]) {
-        let (Some(picker), Some(state)) = (&now.picker, now.state) else {
-            return;
-        };
-        let lazy_idle = self.profile.lazy && state == State::Idle;
-        if lazy_idle
-            || self.run.publishes == 0
-            || !(self.laws.has(Law::OldPickersCallable) || self.laws.has(Law::PickersAreSnapshots))
-        {
-            return;
-        }
-        if self.old.len() == OLD_PICKERS {
-            self.old.remove(0);
-        }
-        let ready = backends.iter().filter(|b| b.told == Some(State::Ready));
-        self.old
-            .push((picker.clone(), ready.map(|b| b.id).collect()));
-    }
-
-    fn check_old_pickers(&mut self, world: &World) {
-        let old = mem::take(&mut self.old);
-        // All of them once the policy is closed; until then the oldest is enough.
-        let count = if self.closed { old.len() } else { 1 };
-        for (picker, ready) in old.iter().take(count) {
-            match probe(&world.shared, &**picker) {
-                Probe::Panicked(message) => self.broke(Law::OldPickersCallable, || {
-                    format!("a picker that was replaced panicked: {message}")
-                }),
-                Probe::Sub(id) if !ready.contains(&id) && !self.profile.page_lazy => {
-                    let name = world.shared.name_of(id);
-                    self.broke(Law::PickersAreSnapshots, || {
-                        format!("an old picker picked {name}, which was not READY at its time")
-                    });
-                }
-                _ => {}
-            }
-        }
-        self.old = old;
-    }
 }
 
 fn shown(state: Option<State>) -> String {
@@ -733,7 +579,7 @@ fn shown(state: Option<State>) -> String {
 // === impl Backend ===
 
 impl Backend {
-    fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.told == Some(State::Ready) && !self.leaving
     }
 

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use balancer_api::{ConnectivityState as State, Endpoint, ResolvedAddrs, StateCause};
+use balancer_api::{
+    CallEvent, CallId, ConnectivityState as State, Endpoint, ResolvedAddrs, StateCause, Timestamp,
+};
 
-use super::{Callback, Known, Oracle, Resolved};
+use super::{Callback, Known, OpenCall, Oracle, Resolved, Unanswered};
 use crate::{
     Event, Law, SubId, World,
     conn::Inner,
     log::{Ask, Entry, Told},
+    scripted::Heard,
 };
 
 impl Oracle {
@@ -16,6 +19,7 @@ impl Oracle {
     pub(super) fn follow(&mut self, world: &World) {
         let shared = world.shared.clone();
         let inner = shared.lock();
+        let has_cast = !inner.cast.actors.is_empty();
         let from = self.read;
         self.read = inner.log.entries.len();
         for entry in &inner.log.entries[from..] {
@@ -26,14 +30,28 @@ impl Oracle {
                     }
                     self.callback = Callback::None;
                 }
-                Entry::Told(told) => self.told(told, &inner),
+                Entry::Told(told) => {
+                    if has_cast {
+                        self.run.told.extend(for_children(told));
+                    }
+                    if let Told::Call(id, event) = told {
+                        self.told_call(*id, event, world.now());
+                    }
+                    self.told(told, &inner);
+                }
                 Entry::Answered(answer) => {
                     self.run.rejected = Some(answer.is_err());
                     self.take_list();
                 }
-                Entry::Asked { ask, outside } => self.asked(ask, *outside, &inner),
+                Entry::Asked { ask, outside } => {
+                    if let Ask::StartCall(id, Some(sub), method) = ask {
+                        self.started_call(*id, *sub, method, world.now(), &inner);
+                    }
+                    self.asked(ask, *outside, &inner);
+                }
                 Entry::Picked(_) => self.wanted_connection = true,
-                Entry::Panicked(_) => {}
+                Entry::Kicked(_) => self.wanted_connection = true,
+                Entry::Panicked(_) | Entry::Child(..) => {}
             }
         }
     }
@@ -104,6 +122,7 @@ impl Oracle {
         let Some(Resolved::List { endpoints, .. }) = &self.run.resolved else {
             return;
         };
+        self.list_before = self.list.clone();
         if endpoints.is_empty() {
             self.list = None;
             self.wanted.clear();
@@ -149,8 +168,15 @@ impl Oracle {
             && !lookaside;
         self.run.gone |= state == State::Shutdown;
         self.run.failed |= state == State::TransientFailure;
+        if state == State::TransientFailure && cause == StateCause::Connectivity {
+            self.run.refused_by.push(id);
+        }
         if due && !self.closed {
             self.run.resolve_due = Some((id, state));
+        }
+        if before != Some(state) {
+            // Another connection, another peer.
+            self.unanswered.retain(|gone| gone.sub != id);
         }
         if state == State::Idle && before != Some(State::Idle) {
             self.wanted_connection = false;
@@ -169,6 +195,55 @@ impl Oracle {
         }
     }
 
+    fn started_call(
+        &mut self,
+        id: CallId,
+        sub: SubId,
+        method: &Arc<str>,
+        now: Timestamp,
+        inner: &Inner,
+    ) {
+        let again = self.unanswered.iter().any(|gone| {
+            gone.sub == sub && gone.method == *method && gone.at == now && gone.times > 1
+        });
+        if again {
+            let name = &inner.subs[sub.index()].name;
+            self.broke(Law::CallsBackOff, || {
+                format!("calls of {method} on {name} end without an answer and are made again at once, over and over")
+            });
+        }
+        self.calls.push(OpenCall {
+            id,
+            sub,
+            method: method.clone(),
+            answered: false,
+        });
+    }
+
+    fn told_call(&mut self, id: CallId, event: &CallEvent, now: Timestamp) {
+        let Some(at) = self.calls.iter().position(|call| call.id == id) else {
+            return;
+        };
+        if !event.is_end() {
+            self.calls[at].answered = true;
+            return;
+        }
+        let call = self.calls.swap_remove(at);
+        let same = |gone: &&mut Unanswered| gone.sub == call.sub && gone.method == call.method;
+        let known = self.unanswered.iter_mut().find(same);
+        let times = usize::from(!call.answered);
+        match known {
+            Some(gone) if gone.at == now && times > 0 => gone.times += 1,
+            Some(gone) => (gone.at, gone.times) = (now, times),
+            None => self.unanswered.push(Unanswered {
+                sub: call.sub,
+                method: call.method,
+                at: now,
+                times,
+            }),
+        }
+    }
+
     fn asked(&mut self, ask: &Ask, outside: bool, inner: &Inner) {
         if self.closed {
             self.asked_after_close(ask, outside, inner);
@@ -179,6 +254,7 @@ impl Oracle {
             Ask::NewSubConn(id, _) => {
                 *self.known(*id) = Known::default();
                 self.run.created += 1;
+                self.run.first_created.get_or_insert(*id);
             }
             Ask::Lookaside(id, _) => {
                 *self.known(*id) = Known {
@@ -272,7 +348,7 @@ impl Oracle {
     fn asked_after_close(&mut self, ask: &Ask, outside: bool, inner: &Inner) {
         let what = match ask {
             // An old picker or an observer may still ask; the channel ignores it.
-            _ if outside => return,
+            Ask::Connect(_) | Ask::Wake | Ask::ResolveNow if outside => return,
             Ask::Connect(id) => format!("connect {}", inner.subs[id.index()].name),
             Ask::NewSubConn(..) | Ask::NewSubConnRefused(..) => "for a SubConn".to_owned(),
             Ask::Lookaside(..) => "for a look-aside SubConn".to_owned(),
@@ -288,6 +364,18 @@ impl Oracle {
             format!("after the close it asked: {what}")
         });
     }
+}
+
+/// What of it a child may have to hear.
+fn for_children(told: &Told) -> Option<Heard> {
+    Some(match told {
+        Told::Resolved(Err(_)) => Heard::Error,
+        Told::State { sub, state, .. } => Heard::State(Some(*sub), *state),
+        Told::Timer(id) => Heard::Timer(*id),
+        Told::Call(id, _) => Heard::Call(*id),
+        Told::ExitIdle => Heard::ExitIdle,
+        _ => return None,
+    })
 }
 
 /// The distinct endpoints as address sets, with how many SubConns each should have: more than one

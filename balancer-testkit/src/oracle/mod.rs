@@ -4,15 +4,18 @@
 //! and it interrogates the picker that is published, as RPCs would.
 
 mod checks;
+mod children;
 mod follow;
+mod picks;
 mod probe;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use balancer_api::{Address, ConnectivityState as State, Endpoint, Picker};
+use balancer_api::{Address, CallId, ConnectivityState as State, Endpoint, Picker, Timestamp};
 
-use crate::{Law, LawSet, Profile, SubId, Violation, World, world::Watcher};
+use crate::{Law, LawSet, Profile, SubId, Violation, World, scripted::Heard, world::Watcher};
 
+use children::Kid;
 pub(crate) use probe::{Probe, probe};
 
 /// Where a violation is put, for whoever drives the world.
@@ -30,6 +33,8 @@ pub(crate) struct Oracle {
     subs: Vec<Known>,
     /// The last list that was accepted, if it was not empty.
     list: Option<Arc<[Endpoint]>>,
+    /// The list before that one.
+    list_before: Option<Arc<[Endpoint]>>,
     /// What the list asks for: address sets, each with the number of SubConns it should have.
     wanted: Vec<(Endpoint, usize)>,
     answered: bool,
@@ -55,6 +60,12 @@ pub(crate) struct Oracle {
     failed_addresses: Vec<Address>,
     /// Pickers that were published, with what was READY then.
     old: Vec<(Arc<dyn Picker>, Vec<SubId>)>,
+    /// Calls that are open.
+    calls: Vec<OpenCall>,
+    /// Calls that ended without an answer.
+    unanswered: Vec<Unanswered>,
+    /// Scripted children, at the last settle.
+    kids: Vec<Kid>,
     /// Kept to save allocations.
     backends: Vec<Backend>,
 }
@@ -75,6 +86,21 @@ struct Known {
     readdressed: bool,
     unhealthy: bool,
     lookaside: bool,
+}
+
+struct OpenCall {
+    id: CallId,
+    sub: SubId,
+    method: Arc<str>,
+    answered: bool,
+}
+
+/// How often calls of a method on a SubConn ended without an answer, at one and the same time.
+struct Unanswered {
+    sub: SubId,
+    method: Arc<str>,
+    at: Timestamp,
+    times: usize,
 }
 
 /// One SubConn that lives, at the time of a settle.
@@ -113,6 +139,8 @@ struct Run {
     strangers: usize,
     connects: Vec<SubId>,
     created: usize,
+    /// The first SubConn that was made; those after it are as new.
+    first_created: Option<SubId>,
     removed: usize,
     /// READY ones that were removed by a list, with whether each was for one endpoint of the old.
     removed_ready: Vec<(SubId, Arc<[Address]>, bool)>,
@@ -124,6 +152,10 @@ struct Run {
     gone: bool,
     /// Somebody was told TRANSIENT_FAILURE.
     failed: bool,
+    /// Who, by the connection.
+    refused_by: Vec<SubId>,
+    /// What scripted children may have to hear.
+    told: Vec<Heard>,
 }
 
 enum Resolved {
@@ -167,6 +199,7 @@ impl Oracle {
             read: 0,
             subs: Vec::new(),
             list: None,
+            list_before: None,
             wanted: Vec::new(),
             answered: false,
             refused: false,
@@ -183,6 +216,9 @@ impl Oracle {
             failed_as_a_whole: false,
             failed_addresses: Vec::new(),
             old: Vec::new(),
+            calls: Vec::new(),
+            unanswered: Vec::new(),
+            kids: Vec::new(),
             backends: Vec::new(),
         };
         (oracle, verdict)
@@ -201,6 +237,10 @@ impl Oracle {
 }
 
 impl Watcher for Oracle {
+    fn let_go(&mut self) {
+        self.old.clear();
+    }
+
     fn settled(&mut self, world: &mut World) {
         if self.broken {
             return;
@@ -218,6 +258,7 @@ impl Watcher for Oracle {
             return;
         }
         self.check(world);
+        self.check_children(world);
         let run = &mut self.run;
         run.callbacks = 0;
         run.publishes = 0;
@@ -226,6 +267,7 @@ impl Watcher for Oracle {
         run.strangers = 0;
         run.connects.clear();
         run.created = 0;
+        run.first_created = None;
         run.removed = 0;
         run.removed_ready.clear();
         run.readdressed = 0;
@@ -234,6 +276,7 @@ impl Watcher for Oracle {
         run.refused = false;
         run.gone = false;
         run.failed = false;
+        run.refused_by.clear();
         self.published_before = self.published;
     }
 }
