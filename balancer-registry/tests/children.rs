@@ -261,18 +261,21 @@ fn what_was_accepted_higher_up_is_not_accepted_too_deep() {
 }
 
 #[test]
-fn a_child_s_list_may_be_as_long_as_the_config_lets_it() {
+fn a_child_s_list_may_be_as_long_and_as_deep_as_the_config_lets_it() {
     let registry = registry();
     let mut limits = balancer_registry::Limits::default();
     limits.max_bytes = 200_000;
-    let long = format!(
-        r#"{{"nest":{{"childPolicy":[{{"round_robin":{{"x":"{}"}}}}]}}}}"#,
-        "y".repeat(150_000)
-    );
-    let config = ServiceConfig::parse_with(in_list(&long), &registry, &limits);
-    let config = config.expect("the limit for all of it is kept");
-    let nest = config.resolve().config().expect("it has one").clone();
-    assert_eq!(child(&nest).name(), "round_robin");
+    limits.max_depth = 128;
+    let long = format!("\"{}\"", "y".repeat(150_000));
+    let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+    for value in [long, deep] {
+        let nest = r#"{"nest":{"childPolicy":[{"round_robin":{"x":VALUE}}]}}"#;
+        let json = in_list(&nest.replace("VALUE", &value));
+        let config = ServiceConfig::parse_with(json, &registry, &limits);
+        let config = config.expect("the limits for all of it are kept");
+        let nest = config.resolve().config().expect("it has one").clone();
+        assert_eq!(child(&nest).name(), "round_robin");
+    }
 }
 
 #[test]

@@ -351,6 +351,13 @@ fn the_policy_gets_one_text_for_equal_json() {
         config.resolve().config_json(),
         "{\"k\":\"\\b\\f\\n\\r\\t/\\u0001\\u001f😀\"}"
     );
+    let all_escaped = "{\"load\\u0042alancingConfig\":[{\"round\\u005frobin\":{\"\\u0061\":1}}]}";
+    let config = accept(all_escaped);
+    assert_eq!(
+        config.resolve().config_json(),
+        r#"{"a":1}"#,
+        "though no string is plain"
+    );
 }
 
 #[test]

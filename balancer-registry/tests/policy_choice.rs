@@ -4,8 +4,8 @@ mod support;
 
 use std::sync::Arc;
 
-use balancer_registry::{PolicySource, Registry, ServiceConfig};
-use support::{Plain, accept, parse, refuse_once, warnings};
+use balancer_registry::{Limits, PolicySource, Registry, ServiceConfig};
+use support::{Plain, accept, parse, refuse_once, registry, warnings};
 
 /// The choice of a config: name, source, configuration.
 fn choice(json: &str) -> (String, String, String) {
@@ -68,6 +68,31 @@ fn the_first_registered_policy_decides() {
             format!("grpclb: {later}"),
         ]
     );
+}
+
+#[test]
+fn of_very_many_skipped_policies_some_are_listed_and_the_rest_counted() {
+    let mut limits = Limits::default();
+    limits.max_skipped = 2;
+    for (unknown, listed, warning) in [
+        (2, 2, None),
+        (3, 2, Some("1 more skipped policies are not listed")),
+        (9, 2, Some("7 more skipped policies are not listed")),
+    ] {
+        let entries: Vec<_> = (0..unknown)
+            .map(|i| format!(r#"{{"x{i}":{{}}}},"#))
+            .collect();
+        let json = format!(
+            r#"{{"loadBalancingConfig":[{}{{"round_robin":{{}}}}]}}"#,
+            entries.concat()
+        );
+        let config = ServiceConfig::parse_with(json, &registry(), &limits).expect("a good config");
+        assert_eq!(config.resolve().name(), "round_robin");
+        assert_eq!(config.resolve().skipped().len(), listed);
+        let warned: Vec<_> = config.warnings().iter().map(ToString::to_string).collect();
+        let expected = warning.map(|text| format!("loadBalancingConfig: {text}"));
+        assert_eq!(warned, Vec::from_iter(expected));
+    }
 }
 
 #[test]
