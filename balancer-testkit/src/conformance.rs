@@ -403,7 +403,7 @@ impl std::fmt::Debug for Conformance {
 ///
 /// The laws hold for every policy; what is special about yours they do not know. The finders do fire
 /// its timers, answer its calls and end its RPCs in every way, but what should come of that is
-/// yours to say: write a story ([`Script`]) for each timer, each call and each thing that it learns
+/// yours to say: write a story ([`Script`](crate::Script)) for each timer, each call and each thing that it learns
 /// from the end of an RPC.
 ///
 /// ```
