@@ -11,11 +11,7 @@ use balancer_channel_core::{
     BoxFuture, ConnectRequest, Connected, Connection as _, Env, Lookaside, ParsedConfig,
 };
 use balancer_registry::Registry;
-use http::{
-    HeaderValue,
-    header::USER_AGENT,
-    uri::{Authority, PathAndQuery, Scheme, Uri},
-};
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use tokio::{
     runtime::Handle,
     time::{Instant, Sleep},
@@ -41,7 +37,6 @@ pub(crate) struct TokioEnv {
     rules: CallRules,
     scheme: Scheme,
     authority: Authority,
-    user_agent: HeaderValue,
     /// Every connection that was made, those too that a SubConn has given up and that live on for
     /// the RPCs on them. Guards nothing else; nothing is called under it.
     connections: Arc<Mutex<Vec<WeakConnection>>>,
@@ -70,7 +65,7 @@ impl TokioEnv {
     ) -> Self {
         let start = Instant::now();
         let scheme = connector.security.scheme();
-        let (authority, user_agent) = (connector.authority.clone(), connector.user_agent.clone());
+        let authority = connector.authority.clone();
         Self {
             start,
             runtime,
@@ -81,7 +76,6 @@ impl TokioEnv {
             rules,
             scheme,
             authority,
-            user_agent,
             connections: Arc::default(),
         }
     }
@@ -122,7 +116,7 @@ impl TokioEnv {
         &self.rules
     }
 
-    /// Puts the channel's scheme, authority and user agent into a request.
+    /// Puts the channel's scheme and authority into a request.
     pub(crate) fn address(&self, head: &mut http::Request<()>) {
         let path = std::mem::take(head.uri_mut()).into_parts().path_and_query;
         let mut parts = http::uri::Parts::default();
@@ -133,9 +127,6 @@ impl TokioEnv {
             *head.uri_mut() = uri;
         }
         *head.version_mut() = http::Version::HTTP_2;
-        head.headers_mut()
-            .entry(USER_AGENT)
-            .or_insert_with(|| self.user_agent.clone());
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Connector {
     pub(crate) dialer: Option<Arc<dyn Dialer>>,
     /// The `:authority` of calls. Its host is what the server must prove by default.
     pub(crate) authority: Authority,
-    /// The `user-agent` of the calls of policies.
+    /// The `user-agent` of requests that have none of their own.
     pub(crate) user_agent: HeaderValue,
     pub(crate) options: H2Options,
     /// What the channel's RPCs may remember of their bodies together.

@@ -72,7 +72,7 @@ pub(crate) struct Setup {
     pub(crate) scheme: Scheme,
     /// For the calls of policies.
     pub(crate) authority: Authority,
-    /// For the calls of policies.
+    /// Of every request that has none of its own.
     pub(crate) user_agent: HeaderValue,
     /// What the handshake established.
     pub(crate) auth: AuthInfo,

@@ -65,6 +65,7 @@ impl ReplayBody {
     pub(crate) const DEFAULT_LIMIT: usize = 256 * 1024;
 
     /// Remembers up to `limit` bytes of `body`.
+    #[inline]
     pub(crate) fn new(body: tonic::body::Body, limit: usize) -> Self {
         Self::of(Source::Own(body), limit)
     }
@@ -74,6 +75,7 @@ impl ReplayBody {
         Self::of(Source::Shared(reader), 0)
     }
 
+    #[inline]
     fn of(source: Source, limit: usize) -> Self {
         Self {
             source,
@@ -156,6 +158,7 @@ impl ReplayBody {
     }
 
     /// The next chunk; never an empty one.
+    #[inline]
     pub(super) fn poll_chunk(
         &mut self,
         budget: &Arc<ReplayBudget>,
@@ -188,6 +191,7 @@ impl ReplayBody {
         Poll::Ready(pulled)
     }
 
+    #[inline]
     fn remember(&mut self, chunk: &Bytes, budget: &Arc<ReplayBudget>) {
         if self.committed {
             return;
@@ -217,6 +221,7 @@ impl fmt::Debug for ReplayBody {
 }
 
 /// The next chunk of `body`; never an empty one.
+#[inline]
 pub(super) fn poll_body(
     body: &mut tonic::body::Body,
     cx: &mut Context<'_>,
@@ -286,5 +291,52 @@ pub(super) fn charge(
 impl Drop for Charge {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pull(body: &mut ReplayBody, budget: &Arc<ReplayBudget>) -> Option<Bytes> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match body.poll_chunk(budget, &mut cx) {
+            Poll::Ready(Some(Ok(chunk))) => Some(chunk),
+            Poll::Ready(None) => None,
+            other => panic!("a body that is all there: {other:?}"),
+        }
+    }
+
+    fn body(bytes: usize, limit: usize) -> ReplayBody {
+        let full = http_body_util::Full::new(Bytes::from(vec![7; bytes]));
+        ReplayBody::new(tonic::body::Body::new(full), limit)
+    }
+
+    #[test]
+    fn a_large_chunk_that_did_not_leave_is_sent_elsewhere() {
+        let budget = ReplayBudget::new(usize::MAX);
+        let mut body = body(9, 8);
+        let chunk = pull(&mut body, &budget).expect("a chunk");
+        assert!(body.is_committed(), "too large to remember");
+        body.put_back(Some(chunk));
+        assert_eq!(pull(&mut body, &budget).map(|chunk| chunk.len()), Some(9));
+        assert_eq!(pull(&mut body, &budget), None);
+    }
+
+    #[test]
+    fn what_is_remembered_is_counted_and_given_back() {
+        let budget = ReplayBudget::new(50_000);
+        let mut small = body(SMALL, 1 << 20);
+        pull(&mut small, &budget).expect("a chunk");
+        assert_eq!(budget.used(), 0, "small ones are not");
+        let mut first = body(30_000, 1 << 20);
+        pull(&mut first, &budget).expect("a chunk");
+        assert_eq!(budget.used(), 30_000);
+        let mut second = body(30_000, 1 << 20);
+        pull(&mut second, &budget).expect("a chunk");
+        assert!(second.is_committed() && !first.is_committed());
+        assert_eq!(budget.used(), 30_000);
+        first.commit();
+        assert_eq!(budget.used(), 0);
     }
 }

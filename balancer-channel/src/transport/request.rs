@@ -1,7 +1,6 @@
 //! A request that can be sent again.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-use smallvec::SmallVec;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::replay::ReplayBody;
 
@@ -19,14 +18,23 @@ pub(crate) struct RpcRequest {
 
 /// A request's headers, kept while the transport has the originals.
 ///
-/// Names and values share their bytes with them; a `HeaderMap` would be two allocations.
+/// Names and values share their bytes with them; a `HeaderMap` would be two allocations. What every
+/// request says in the same words is not kept at all, so that most RPCs keep nothing.
 #[derive(Debug)]
-pub(super) struct KeptHeaders(SmallVec<[(HeaderName, HeaderValue); 4]>);
+pub(super) struct KeptHeaders {
+    te: bool,
+    content_type: bool,
+    others: Vec<(HeaderName, HeaderValue)>,
+}
+
+const TE: HeaderValue = HeaderValue::from_static("trailers");
+const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
 // === impl RpcRequest ===
 
 impl RpcRequest {
     /// A request whose body is remembered up to [`ReplayBody::DEFAULT_LIMIT`].
+    #[inline]
     pub(crate) fn new(head: http::Request<()>, body: tonic::body::Body) -> Self {
         Self {
             head,
@@ -34,27 +42,67 @@ impl RpcRequest {
         }
     }
 
-    /// What the transport sends, and what is kept of it. Extensions are not for the transport.
-    pub(super) fn lend_head(&mut self) -> (http::Request<()>, KeptHeaders) {
-        let headers = std::mem::take(self.head.headers_mut());
-        let kept = headers
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
+    /// What the transport sends, and what is kept of it. Extensions are not for the transport; what
+    /// it says of the user agent, unless the request does, is its own.
+    #[inline]
+    pub(super) fn lend_head(
+        &mut self,
+        user_agent: &HeaderValue,
+    ) -> (http::Request<()>, KeptHeaders) {
+        let mut headers = std::mem::take(self.head.headers_mut());
+        let kept = KeptHeaders::of(&headers);
+        headers
+            .entry(header::USER_AGENT)
+            .or_insert_with(|| user_agent.clone());
         let mut lent = http::Request::new(());
         *lent.method_mut() = self.head.method().clone();
         *lent.uri_mut() = self.head.uri().clone();
         *lent.version_mut() = self.head.version();
         *lent.headers_mut() = headers;
-        (lent, KeptHeaders(kept))
+        (lent, kept)
     }
 
     /// The head is whole again.
     pub(super) fn take_back(&mut self, kept: KeptHeaders) {
-        let mut headers = HeaderMap::with_capacity(kept.0.len());
-        for (name, value) in kept.0 {
+        let mut headers = HeaderMap::with_capacity(kept.others.len() + 2);
+        if kept.te {
+            headers.append(header::TE, TE);
+        }
+        if kept.content_type {
+            headers.append(header::CONTENT_TYPE, CONTENT_TYPE);
+        }
+        for (name, value) in kept.others {
             headers.append(name, value);
         }
         *self.head.headers_mut() = headers;
+    }
+}
+
+// === impl KeptHeaders ===
+
+impl KeptHeaders {
+    #[inline]
+    fn of(headers: &HeaderMap) -> Self {
+        let mut kept = Self {
+            te: false,
+            content_type: false,
+            others: Vec::new(),
+        };
+        for (name, value) in headers {
+            if *name == header::TE && value.as_bytes() == b"trailers" && !kept.te {
+                kept.te = true;
+            } else if *name == header::CONTENT_TYPE
+                && value.as_bytes() == b"application/grpc"
+                && !kept.content_type
+            {
+                kept.content_type = true;
+            } else {
+                if kept.others.capacity() == 0 {
+                    kept.others.reserve(headers.len());
+                }
+                kept.others.push((name.clone(), value.clone()));
+            }
+        }
+        kept
     }
 }

@@ -97,6 +97,7 @@ pub(crate) enum FailureKind {
 
 impl Exchange {
     /// An RPC on `connection`.
+    #[inline]
     pub(crate) fn new(connection: H2Connection) -> Self {
         Self {
             connection: Some(connection),
@@ -149,6 +150,7 @@ impl Exchange {
     }
 
     /// Opens the stream and sends what is there of the body.
+    #[inline]
     fn start(
         &mut self,
         permit: Permit,
@@ -169,7 +171,8 @@ impl Exchange {
             Poll::Ready(Some(Err(status))) => return Err(Broken::local(status, false)),
             Poll::Pending => {}
         }
-        let (head, kept) = request.lend_head();
+        let user_agent = &permit.connection().setup().user_agent;
+        let (head, kept) = request.lend_head(user_agent);
         let (response, stream) = match sender.send_request(head, last) {
             Ok(opened) => opened,
             Err(error) if error.is_go_away() || error.is_io() => {
