@@ -107,8 +107,8 @@ fn errors_and_warnings_of_children_have_the_whole_path() {
     );
 }
 
-/// Warns a hundred times, and complains at great length when it is given something.
-struct Chatty;
+/// Warns so many times, and complains at great length when it is given something.
+struct Chatty(usize);
 
 impl Builder for Chatty {
     fn name(&self) -> &str {
@@ -120,7 +120,7 @@ impl Builder for Chatty {
     }
 
     fn parse_config(&self, json: &str, cx: &mut ParseContext<'_>) -> Result<LbConfig, ConfigError> {
-        (0..100).for_each(|i| cx.warn(format!("w{i}"), "so what"));
+        (0..self.0).for_each(|i| cx.warn(format!("w{i}"), "so what"));
         match json {
             "{}" => Ok(LbConfig::new(json, ())),
             _ => Err(ConfigError::new("p".repeat(1000), json, "must be nothing")),
@@ -131,7 +131,7 @@ impl Builder for Chatty {
 #[test]
 fn a_chatty_policy_is_cut_short() {
     let registry = registry();
-    registry.register(Arc::new(Chatty)).unwrap();
+    registry.register(Arc::new(Chatty(100))).unwrap();
     let mut limits = balancer_registry::Limits::default();
     limits.max_warnings = 1000;
     let parse = |json: &str| ServiceConfig::parse_with(in_list(json), &registry, &limits);
@@ -142,6 +142,9 @@ fn a_chatty_policy_is_cut_short() {
         last.as_deref(),
         Some("loadBalancingConfig[0].chatty: 36 more warnings are not shown")
     );
+    registry.register(Arc::new(Chatty(64))).unwrap();
+    let config = parse(r#"{"chatty":{}}"#).unwrap();
+    assert_eq!(config.warnings().len(), 64, "as many as are shown");
     let error = parse(r#"{"chatty":{"x":1}}"#).unwrap_err();
     let error = &error.errors()[0];
     assert_eq!(error.path().chars().count(), 256);
