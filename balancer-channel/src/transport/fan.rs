@@ -195,3 +195,58 @@ impl fmt::Debug for SharedBody {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        sync::atomic::{AtomicUsize, Ordering::SeqCst},
+        task::Wake,
+    };
+
+    use http_body::Frame;
+
+    use super::*;
+
+    /// Has a chunk whenever it is looked at for the second time.
+    struct Hesitant(bool);
+
+    impl http_body::Body for Hesitant {
+        type Data = Bytes;
+        type Error = tonic::Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+            self.0 = !self.0;
+            if self.0 {
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"chunk")))))
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_reader_that_found_nothing_hears_of_what_another_found() {
+        let body = SharedBody::new(tonic::body::Body::new(Hesitant(false)), 100);
+        let (mut first, mut second) = (body.reader(0), body.reader(1));
+        let budget = ReplayBudget::new(100);
+        let woken = Arc::new(Woken::default());
+        let waker = woken.clone().into();
+        let mut cx = Context::from_waker(&waker);
+        assert!(first.poll_chunk(&budget, &mut cx).is_pending());
+        assert!(second.poll_chunk(&budget, &mut cx).is_ready());
+        assert_eq!(woken.0.load(SeqCst), 1, "the first must look again");
+        assert!(first.poll_chunk(&budget, &mut cx).is_ready());
+    }
+}

@@ -9,7 +9,7 @@ use std::{
 
 use balancer_api::{
     Code as PolicyCode, Dialer, DoneInfo, Endpoint, Io, OnDone, Pick, PickError, PickOptions,
-    Picker,
+    Picker, Status,
     base::{BaseBuilder, BaseContext, PickerBuilder, ReadySet},
 };
 use balancer_channel::{Channel, ChannelBuilder};
@@ -34,6 +34,9 @@ pub(crate) struct Heard {
     /// Of each pick: the attempt's number, and how many SubConns were tried.
     pub(crate) picks: Vec<(u32, usize)>,
     pub(crate) dones: Vec<PolicyCode>,
+    /// How many RPCs it has dropped, each with UNAVAILABLE.
+    pub(crate) drops: usize,
+    dropping: bool,
 }
 
 /// Servers that answer by a list, and a channel to them.
@@ -114,6 +117,11 @@ impl Stage {
             .warm_up(Duration::from_secs(1))
     }
 
+    /// From now on the policy drops every RPC.
+    pub(crate) fn drop_rpcs(&self) {
+        self.ear.0.lock().expect("never poisoned").dropping = true;
+    }
+
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().expect("never poisoned").clone()
     }
@@ -183,6 +191,10 @@ impl Picker for Picking {
             .or_else(|| self.0.get(0))
             .ok_or(PickError::NoSubConnAvailable)?;
         let mut heard = self.1.0.lock().expect("never poisoned");
+        if heard.dropping {
+            heard.drops += 1;
+            return Err(PickError::drop(Status::unavailable("shed")));
+        }
         heard.picks.push((options.attempt(), options.tried().len()));
         drop(heard);
         Ok(Pick::new(chosen.sub_conn()).on_done(self.1.clone(), 0))
@@ -191,9 +203,7 @@ impl Picker for Picking {
 
 impl OnDone for Ear {
     fn on_done(&self, _: u64, info: &DoneInfo<'_>) {
-        let code = info
-            .err()
-            .map_or(PolicyCode::Ok, balancer_api::Status::code);
+        let code = info.err().map_or(PolicyCode::Ok, Status::code);
         self.0.lock().expect("never poisoned").dones.push(code);
     }
 }
