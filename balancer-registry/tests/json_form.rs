@@ -351,6 +351,9 @@ fn the_policy_gets_one_text_for_equal_json() {
         config.resolve().config_json(),
         "{\"k\":\"\\b\\f\\n\\r\\t/\\u0001\\u001f😀\"}"
     );
+    // What looks like the second half of a pair is plain text behind what is no first half.
+    let json = "{\"loadBalancingConfig\":[{\"round_robin\":{\"k\":\"\\u0041--dc00\"}}]}";
+    assert_eq!(accept(json).resolve().config_json(), r#"{"k":"A--dc00"}"#);
     let all_escaped = "{\"load\\u0042alancingConfig\":[{\"round\\u005frobin\":{\"\\u0061\":1}}]}";
     let config = accept(all_escaped);
     assert_eq!(
