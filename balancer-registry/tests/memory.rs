@@ -125,3 +125,19 @@ fn a_text_as_large_as_the_memory_is_remembered_and_a_larger_one_is_not() {
         assert_eq!(memory.parsed(&json), times, "{length} bytes");
     }
 }
+
+#[test]
+fn a_half_takes_what_just_fits() {
+    const HALF: usize = 256 << 10;
+    let memory = Memory::new();
+    let first = of_length(HALF / 2);
+    let second = first.replace("\"x\"", "\"z\"");
+    for json in [&first, &second, &of_length(HALF - 1), &first] {
+        memory.ask(json);
+    }
+    assert_eq!(
+        memory.parsed(&first),
+        1,
+        "the two filled one half, the third made it the older one"
+    );
+}
