@@ -1,12 +1,15 @@
 //! Prints the kill table: each mutant, whether it looks right, which law caught it, with how many
-//! events, and how short the script became. Exits 1 when one survives or the first look already
-//! shows it.
+//! events, and how short the script became; then the wrong channels, with the laws that name them.
+//! Exits 1 when one survives or the first look already shows it.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
-use balancer_mutants::table::{Row, Verdict, mutants};
-use balancer_testkit::LawSet;
+use balancer_mutants::{
+    channel::{Fault, Reference},
+    table::{Row, Verdict, mutants},
+};
+use balancer_testkit::{ChannelSuite, LawSet};
 
 fn main() -> ExitCode {
     // The kit contains the panics of wrong policies and reports them; they are no news here.
@@ -43,8 +46,43 @@ fn main() -> ExitCode {
         }
     }
     println!("{count} mutants, {survivors} survived, {obvious} obvious at first sight");
+    survivors += channels(only.as_deref());
     match survivors + obvious {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
+}
+
+/// The table of wrong channels. Answers how many no law names.
+fn channels(only: Option<&str>) -> usize {
+    println!(
+        "\n| {:<32} | {:<32} | {:<40} |",
+        "channel mutant", "law", "other laws that it breaks"
+    );
+    let (mut survivors, mut count) = (0, 0);
+    for (fault, law) in Fault::ALL {
+        let name = format!("{fault:?}");
+        if only.is_some_and(|only| !name.contains(only)) {
+            continue;
+        }
+        count += 1;
+        let suite = ChannelSuite::new(|policies| Reference::new(*fault, policies));
+        let broken = suite.broken();
+        let caught = broken.iter().any(|broken| broken.law == *law);
+        let others: Vec<String> = broken
+            .iter()
+            .filter(|broken| broken.law != *law)
+            .map(|broken| broken.law.to_string())
+            .collect();
+        let verdict = match caught {
+            true => law.to_string(),
+            false => {
+                survivors += 1;
+                format!("SURVIVED {law}")
+            }
+        };
+        println!("| {name:<32} | {verdict:<32} | {:<40} |", others.join(" "));
+    }
+    println!("{count} channel mutants, {survivors} survived");
+    survivors
 }
