@@ -2,12 +2,12 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, Ordering::Relaxed},
+    atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
 };
 
 use balancer_api::{
     Builder, DoneInfo, Endpoint, OnDone, Pick, PickError, PickOptions, Picker,
-    base::{BaseBuilder, BaseContext, PickerBuilder, ReadySet},
+    base::{BaseBuilder, BaseContext, PickerBuilder, ReadySet, ReadySubConn},
 };
 
 /// What is wrong with it.
@@ -20,28 +20,41 @@ pub enum Bug {
     CountsBeforeItKnows,
     CountsTwiceOnError,
     ObserverPanics,
+    ErrorIsForgotten,
+    OldPickerIsForgotten,
+    LossForgetsOpenRpcs,
+    LimitIsNeverLifted,
     NeverUsesLast,
     AlwaysFirst,
     Biased,
 }
 
-struct LeastBusy(Bug, Arc<AtomicI64>);
+struct LeastBusy {
+    bug: Bug,
+    turn: Arc<AtomicI64>,
+    /// How many pickers were made.
+    pickers: Arc<AtomicU64>,
+}
 
 struct InFlight {
     count: AtomicI64,
     bug: Bug,
+    pickers: Arc<AtomicU64>,
 }
 
 struct LeastBusyPicker {
     bug: Bug,
     ready: ReadySet<Arc<InFlight>>,
     turn: Arc<AtomicI64>,
+    number: u64,
 }
 
 /// The policy with one bug, or none.
 pub fn least_busy(bug: Bug) -> Arc<dyn Builder> {
-    Arc::new(BaseBuilder::new("mutant_least_busy", move || {
-        LeastBusy(bug, Arc::default())
+    Arc::new(BaseBuilder::new("mutant_least_busy", move || LeastBusy {
+        bug,
+        turn: Arc::default(),
+        pickers: Arc::default(),
     }))
 }
 
@@ -51,8 +64,15 @@ impl PickerBuilder for LeastBusy {
     fn data(&mut self, _: &Endpoint, _: &BaseContext<'_>) -> Self::Data {
         Arc::new(InFlight {
             count: AtomicI64::new(0),
-            bug: self.0,
+            bug: self.bug,
+            pickers: self.pickers.clone(),
         })
+    }
+
+    fn on_not_ready(&mut self, gone: &ReadySubConn<Self::Data>, _: &BaseContext<'_>) {
+        if self.bug == Bug::LossForgetsOpenRpcs {
+            gone.data().count.store(0, Relaxed);
+        }
     }
 
     fn build_picker(
@@ -61,9 +81,10 @@ impl PickerBuilder for LeastBusy {
         _: &BaseContext<'_>,
     ) -> Arc<dyn Picker> {
         Arc::new(LeastBusyPicker {
-            bug: self.0,
+            bug: self.bug,
             ready: ready.clone(),
-            turn: self.1.clone(),
+            turn: self.turn.clone(),
+            number: self.pickers.fetch_add(1, Relaxed) + 1,
         })
     }
 }
@@ -85,20 +106,25 @@ impl Picker for LeastBusyPicker {
                 .min_by_key(|entry| entry.data().count.load(Relaxed)),
         };
         let chosen = chosen.ok_or(PickError::NoSubConnAvailable)?;
+        if self.bug == Bug::LimitIsNeverLifted && chosen.data().count.load(Relaxed) >= 50 {
+            return Err(PickError::NoSubConnAvailable);
+        }
         chosen.data().count.fetch_add(1, Relaxed);
         if self.bug == Bug::CountsBeforeItKnows && count < 3 {
             // Counts one that it then does not give.
             chosen.data().count.fetch_add(1, Relaxed);
         }
-        Ok(Pick::new(chosen.sub_conn()).on_done(chosen.data().clone(), 0))
+        Ok(Pick::new(chosen.sub_conn()).on_done(chosen.data().clone(), self.number))
     }
 }
 
 impl OnDone for InFlight {
-    fn on_done(&self, _: u64, info: &DoneInfo<'_>) {
+    fn on_done(&self, number: u64, info: &DoneInfo<'_>) {
         let less = match self.bug {
             Bug::NotSentIsForgotten if !info.bytes_sent() && info.err().is_none() => 0,
             Bug::DroppedIsForgotten if info.err().is_some() && !info.bytes_sent() => 0,
+            Bug::ErrorIsForgotten if info.err().is_some() && info.bytes_sent() => 0,
+            Bug::OldPickerIsForgotten if number != self.pickers.load(Relaxed) => 0,
             Bug::CountsTwiceOnError if info.err().is_some() => 2,
             _ => 1,
         };

@@ -36,6 +36,8 @@ pub enum Bug {
     ExitIdlePanicsWithoutList,
     ReadyWithoutTelling,
     MovesOnUpdate,
+    RefusalIsSilent,
+    DialsTwice,
 }
 
 struct Policy {
@@ -212,7 +214,7 @@ impl Balancer for Policy {
         };
         let mut addresses: Vec<Address> = Vec::new();
         for address in resolved.endpoints.iter().flat_map(Endpoint::addresses) {
-            if !addresses.contains(address) {
+            if !addresses.contains(address) || self.bug == Bug::DialsTwice {
                 addresses.push(address.clone());
             }
         }
@@ -234,6 +236,7 @@ impl Balancer for Policy {
                     }
                     Ok(())
                 }
+                Err(_) if self.bug == Bug::RefusalIsSilent => Ok(()),
                 Err(error) => {
                     self.error = Some(Status::unavailable(error.to_string()));
                     self.report(State::TransientFailure);

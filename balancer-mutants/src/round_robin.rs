@@ -188,8 +188,12 @@ impl Policy {
     }
 
     fn take_list(&mut self, endpoints: &[Endpoint]) {
+        let limit = match self.bug {
+            Bug::ServesEightOnly => 8,
+            _ => usize::MAX,
+        };
         let mut distinct: Vec<Endpoint> = Vec::new();
-        for endpoint in endpoints {
+        for endpoint in endpoints.iter().take(limit) {
             let known = distinct.iter().any(|other| self.same(other, endpoint));
             if !known || self.is(Bug::OnePerDuplicate) {
                 distinct.push(endpoint.clone());
@@ -271,10 +275,16 @@ impl Policy {
             let at = self.turns.load(Relaxed) as usize % order.len();
             order.rotate_left(at);
         }
+        let mut refused = false;
         for (endpoint, known) in order {
             match known {
                 Some(entry) => self.entries.push(entry),
-                None => self.add(endpoint),
+                None if self.is(Bug::RefusalEndsList) && refused => {}
+                None => {
+                    let before = self.entries.len();
+                    self.add(endpoint);
+                    refused |= self.entries.len() == before;
+                }
             }
         }
     }
@@ -611,6 +621,16 @@ impl Balancer for Policy {
         if self.is(Bug::PublishesInClose) {
             self.cc
                 .update_balancer_state(State::TransientFailure, Arc::new(Waiting));
+        }
+    }
+
+    fn exit_idle(&mut self) {
+        if self.is(Bug::ExitIdleStartsAnew) && !self.closed.load(Relaxed) {
+            for entry in std::mem::take(&mut self.entries) {
+                self.cc.remove_sub_conn(&entry.sub_conn);
+                self.add(&entry.endpoint);
+            }
+            self.dirty = true;
         }
     }
 

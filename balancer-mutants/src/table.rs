@@ -123,6 +123,9 @@ pub fn mutants() -> Vec<Mutant> {
         R::TimerLoop,
         R::ConnectsUnhealthy,
         R::QueuesWhenRefused,
+        R::ServesEightOnly,
+        R::RefusalEndsList,
+        R::ExitIdleStartsAnew,
     ] {
         add(
             format!("round_robin/{bug:?}"),
@@ -158,6 +161,10 @@ pub fn mutants() -> Vec<Mutant> {
         L::ObserverPanics,
         L::Biased,
         L::CountsTwiceOnError,
+        L::ErrorIsForgotten,
+        L::OldPickerIsForgotten,
+        L::LossForgetsOpenRpcs,
+        L::LimitIsNeverLifted,
     ] {
         let profile = match bug {
             L::Biased => Profile::even(),
@@ -182,6 +189,8 @@ pub fn mutants() -> Vec<Mutant> {
         P::UpdateInIdleForgetsPicker,
         P::ReadyWithoutTelling,
         P::MovesOnUpdate,
+        P::RefusalIsSilent,
+        P::DialsTwice,
     ] {
         add(
             format!("pick_first/{bug:?}"),

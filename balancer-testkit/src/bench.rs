@@ -1,6 +1,6 @@
 //! Benches in the old sense: a policy fixed in place, with n backends READY, to be measured at.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use balancer_api::{ConnectivityState as State, PickOptions, Picker, Source};
 use http::{HeaderMap, HeaderValue};
@@ -11,6 +11,9 @@ use crate::{
     find::{Trial, answer_calls},
     oracle::{Probe, probe},
 };
+
+/// How long a policy may gather news.
+const SOON: Duration = Duration::from_secs(1);
 
 /// A world with `count` backends READY, or why there is none.
 pub(crate) fn all_ready(trial: &Trial, count: usize) -> Result<World, String> {
@@ -45,7 +48,18 @@ pub(crate) fn all_ready(trial: &Trial, count: usize) -> Result<World, String> {
             let _ = world.apply(&step);
         }
     }
+    gather(&mut world);
     Ok(world)
+}
+
+/// Lets the timers fire that are near: a policy may gather news before it publishes.
+pub(crate) fn gather(world: &mut World) {
+    for _ in 0..4 {
+        let soon = world.now() + SOON;
+        if world.next_timer().is_none_or(|at| at > soon) || world.apply(&Event::Timer).is_err() {
+            break;
+        }
+    }
 }
 
 /// The name of backend `n`.

@@ -11,7 +11,7 @@ use balancer_api::Builder;
 use crate::{
     Event, Exploration, Failure, Family, Knobs, Law, LawSet, PassThrough, Profile, Scenario,
     Violation,
-    find::{Trial, done_keeps_books, explore, fairness, guided, search, threads_agree},
+    find::{Trial, by_rote, done_keeps_books, explore, fairness, guided, search, threads_agree},
 };
 
 /// Everything the kit can do about one policy. Made by
@@ -326,6 +326,11 @@ impl Conformance {
         ));
         if let Some((seed, failure)) = searched.failure {
             let how = format!("random script of seed {seed}");
+            return Some(Found { failure, how });
+        }
+        // Last, since what chance finds is shorter.
+        if let Some(failure) = by_rote(&self.builder, profile, laws) {
+            let how = "a script for every policy".to_owned();
             return Some(Found { failure, how });
         }
         // As a child of a child it must be as right.

@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     fmt, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -31,6 +31,8 @@ pub(crate) struct ScriptedConn(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
     target: Arc<str>,
+    /// The policy wants to know how RPCs end.
+    pub(crate) observes: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -122,6 +124,7 @@ impl Shared {
         Self {
             clock: Clock::new(seed),
             target,
+            observes: AtomicBool::new(false),
             inner: Mutex::new(Inner {
                 log: Log::default(),
                 subs: Vec::new(),

@@ -176,7 +176,7 @@ laws! {
     GoneIsRemoved("gone_is_removed", Connections,
         "They leak, and RPCs go where no RPC should.",
         "rule 4 of round_robin"),
-    /// A READY SubConn whose endpoint is still listed survives a new list.
+    /// A READY SubConn whose endpoint is still listed survives a new list, and `exit_idle`.
     ListedIsKept("listed_is_kept", Connections,
         "Every update of the list would cost all connections.",
         "Balancer::handle_resolved_addrs"),

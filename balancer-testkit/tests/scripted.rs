@@ -10,8 +10,8 @@ use balancer_api::{
     QueuePicker, Rejected, ResolveError, ResolvedAddrs, SubConn, SubConnState,
 };
 use balancer_testkit::{
-    Conformance, Event, Knobs, Law, LawSet, PassThrough, Profile, Script, ScriptedChild, Setup,
-    World,
+    Conformance, Event, Failure, Knobs, Law, LawSet, PassThrough, Profile, Script, ScriptedChild,
+    Setup, World,
 };
 
 fn pass_through() -> PassThrough {
@@ -234,7 +234,12 @@ fn a_configuration_that_names_another_child_changes_it() {
 #[test]
 fn a_child_that_is_not_closed_when_another_comes_is_found() {
     let failures = chooser(false).failures();
-    let failure = failures.first().expect("children pile up");
+    // Several laws are broken by that; one of them is by a short script.
+    let length = |failure: &&Failure| failure.script.events().len();
+    let failure = failures
+        .iter()
+        .min_by_key(length)
+        .expect("children pile up");
     assert!(failure.script.events().len() <= 4, "{failure}");
     println!("{failure}");
 }

@@ -83,4 +83,7 @@ pub enum Bug {
     ForgetsErrorWhenIdle,
     PicksUnhealthy,
     TimerLoop,
+    ServesEightOnly,
+    RefusalEndsList,
+    ExitIdleStartsAnew,
 }

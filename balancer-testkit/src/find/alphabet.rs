@@ -1,6 +1,9 @@
 //! What can happen next.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use balancer_api::{Code, ConnectivityState as State};
 
@@ -10,9 +13,19 @@ use crate::{Act, End, Event, List, Profile, World};
 pub(super) const LISTS: [&str; 6] = ["a b c", "a b", "b c", "c", "", "c a b"];
 
 /// The lists of the random finder beside those: duplicates, several addresses, attributes.
-const MORE_LISTS: [&str; 11] = [
-    "a", "a a b", "a%1 a b", "a+b c", "b+a c", "a#1 b", "a@1 b c", "a b@2", "d e a", "b c d e",
+const MORE_LISTS: [&str; 12] = [
+    "a",
+    "a a b",
+    "a%1 a b",
+    "a+b c",
+    "b+a c",
+    "a#1 b",
+    "a@1 b c",
+    "a b@2",
+    "d e a",
+    "b c d e",
     "a+d b+e",
+    "a b c d e f g h i j k l",
 ];
 
 const ERROR: &str = "no such host";
@@ -69,6 +82,9 @@ impl Letters {
         self.moves(world, into);
         if world.next_timer().is_some() {
             into.push(Event::Timer);
+        }
+        if world.shared.observes.load(Relaxed) && world.state() == Some(State::Ready) {
+            into.push(Event::Pick(End::Error));
         }
         if profile.scripted {
             acts(world, into);
@@ -149,7 +165,7 @@ impl Letters {
                 }
             },
             35..38 if world.next_timer().is_some() => Event::Timer,
-            38..40 if world.state() == Some(State::Idle) => Event::ExitIdle,
+            38..40 => Event::ExitIdle,
             40..42 => {
                 let inner = world.shared.lock();
                 match inner.live.len() {
@@ -159,6 +175,11 @@ impl Letters {
                         Event::Repeat(inner.subs[id.index()].name.clone())
                     }
                 }
+            }
+            // How RPCs end is what such a policy lives on.
+            42..52 if world.shared.observes.load(Relaxed) => {
+                let ends = [End::Error, End::Error, End::Ok, End::NotSent];
+                Event::Pick(ends[below(ends.len())])
             }
             _ => {
                 scratch.clear();

@@ -3,7 +3,7 @@
 use super::{Trial, answer_calls};
 use crate::{
     End, Event, Law, Move, Outcome, Violation,
-    bench::{all_ready, backend, number, varied},
+    bench::{all_ready, backend, gather, number, varied},
 };
 
 /// How many RPCs end in the same way at one backend.
@@ -12,6 +12,9 @@ const TIMES: usize = 100;
 /// How many RPCs may be open at the others before one must come to it. By chance alone a backend
 /// with a tenth of the load is passed over so often once in a billion.
 const PASSED_OVER: usize = 200;
+
+/// How many RPCs are open before nobody is expected to make one wait.
+const CROWD: usize = 1_000;
 
 /// Whether every backend keeps its share, however RPCs end; the number of picks that were made.
 pub(crate) fn done_keeps_books(trial: &Trial, seed: u64) -> Result<usize, Violation> {
@@ -23,10 +26,13 @@ pub(crate) fn done_keeps_books(trial: &Trial, seed: u64) -> Result<usize, Violat
         message,
     };
     let mut picks = 0;
-    for end in [End::NotSent, End::Dropped, End::Ok] {
+    for end in [End::NotSent, End::Dropped, End::Error, End::Ok] {
         picks += one_backend(trial, seed, end).map_err(broken)?;
     }
     picks += waiting(trial, seed).map_err(broken)?;
+    picks += late(trial, seed).map_err(broken)?;
+    picks += later_still(trial, seed).map_err(broken)?;
+    picks += crowded(trial, seed).map_err(broken)?;
     Ok(picks)
 }
 
@@ -114,12 +120,139 @@ fn waiting(trial: &Trial, seed: u64) -> Result<usize, String> {
     Ok(picks)
 }
 
+/// RPCs to one backend end after another was lost, so that the picker that they came from is old,
+/// and what it knew of places in it is no longer so.
+fn late(trial: &Trial, seed: u64) -> Result<usize, String> {
+    if trial.profile.sticks_to_one() || trial.profile.lazy {
+        return Ok(0);
+    }
+    let count = 3;
+    let mut world = all_ready(&trial.seeded(seed), count)?;
+    let (first, victim) = (backend(0), backend(count - 1));
+    let mut picks = 0;
+    for _ in 0..TIMES {
+        let picker = world.picker();
+        let mut others = Vec::new();
+        let mut found = None;
+        while found.is_none() && others.len() < PASSED_OVER {
+            let rpc = varied(picks, |options| world.pick_from(picker.as_deref(), options));
+            picks += 1;
+            match *rpc.outcome() == victim {
+                true => found = Some(rpc),
+                false => others.push(rpc),
+            }
+        }
+        end_all(others);
+        let _ = world.apply(&Event::step(Move::Lost, first.as_str()));
+        end_all(found);
+        world.catch_up();
+        if !come_back(&mut world, &first) {
+            return Ok(picks);
+        }
+    }
+    let after = format!("{TIMES} RPCs at one backend ended while another was away");
+    picks += used_alike(&mut world, trial, count, &after)?;
+    Ok(picks)
+}
+
+/// As [`late`], with many RPCs at once, which see every backend lost.
+fn later_still(trial: &Trial, seed: u64) -> Result<usize, String> {
+    if trial.profile.sticks_to_one() || trial.profile.lazy {
+        return Ok(0);
+    }
+    let count = 3;
+    let mut world = all_ready(&trial.seeded(seed), count)?;
+    let picker = world.picker();
+    let total = TIMES * count;
+    let open: Vec<_> = (0..total)
+        .map(|n| varied(n, |options| world.pick_from(picker.as_deref(), options)))
+        .collect();
+    drop(picker);
+    // The last one only: books that are lost for all alike look right again.
+    let last = backend(count - 1);
+    let _ = world.apply(&Event::step(Move::Lost, last.as_str()));
+    let is_back = come_back(&mut world, &last);
+    end_all(open);
+    world.catch_up();
+    if !is_back {
+        return Ok(total);
+    }
+    let after = format!("{total} RPCs ended after a backend was lost and came back");
+    Ok(total + used_alike(&mut world, trial, count, &after)?)
+}
+
+fn end_all(rpcs: impl IntoIterator<Item = crate::Rpc>) {
+    for rpc in rpcs {
+        rpc.end(End::Ok);
+    }
+}
+
+/// Whether the backend is READY again.
+fn come_back(world: &mut crate::World, name: &str) -> bool {
+    for _ in 0..4 {
+        world.catch_up();
+        for step in [Move::Connecting, Move::Ready] {
+            // A policy may make a new SubConn, or take its time.
+            let _ = world.apply(&Event::step(step, name));
+        }
+        let steps = world.legal_steps();
+        if steps
+            .iter()
+            .any(|(of, step)| **of == *name && *step == Move::Lost)
+        {
+            // A policy may want answers before it uses a backend, and gather news.
+            answer_calls(world);
+            gather(world);
+            return true;
+        }
+        let _ = world.apply(&Event::Wake);
+    }
+    false
+}
+
+/// An RPC that waits because all are busy is picked again when they are no longer.
+fn crowded(trial: &Trial, seed: u64) -> Result<usize, String> {
+    let count = if trial.profile.sticks_to_one() { 1 } else { 3 };
+    let mut world = all_ready(&trial.seeded(seed), count)?;
+    let mut open = Vec::new();
+    let picker = world.picker();
+    for n in 0..CROWD {
+        let rpc = varied(n, |options| world.pick_from(picker.as_deref(), options));
+        let picked = matches!(rpc.outcome(), Outcome::SubConn { .. });
+        let waits = matches!(rpc.outcome(), Outcome::Queue);
+        if picked {
+            open.push(rpc);
+        }
+        if waits {
+            break;
+        }
+    }
+    let picks = open.len();
+    if picks == 0 || picks == CROWD {
+        return Ok(picks);
+    }
+    end_all(open);
+    world.catch_up();
+    let same = match (&picker, world.picker()) {
+        (Some(old), Some(new)) => std::sync::Arc::ptr_eq(old, &new),
+        _ => false,
+    };
+    // What waits is picked by the next picker, and by no other.
+    if same && world.next_timer().is_none() {
+        return Err(format!(
+            "with {picks} RPCs open one more waits; they have ended, and no picker was published for it"
+        ));
+    }
+    Ok(picks)
+}
+
 fn used_alike(
     world: &mut crate::World,
     trial: &Trial,
     count: usize,
     after: &str,
 ) -> Result<usize, String> {
+    gather(world);
     let picker = world.picker();
     let total = 12 * count;
     let rpcs: Vec<_> = (0..total)

@@ -315,7 +315,8 @@ impl Exploration {
              letters: lists {}; the same list again, and with the addresses of each endpoint turned \
              round; a resolver error; every legal move of each \
              SubConn that lives; the earliest timer; answers to open calls (message, OK, \
-             UNAVAILABLE); exit_idle, and a lazy policy's pick, while IDLE is reported",
+             UNAVAILABLE); exit_idle, and a lazy policy's pick, while IDLE is reported; an RPC that \
+             fails, where the policy wants to know and READY is reported",
             lists.join(" ")
         )
     }

@@ -6,6 +6,7 @@ mod explore;
 mod fairness;
 mod liveness;
 mod random;
+mod rote;
 mod shrink;
 mod threads;
 mod trial;
@@ -21,6 +22,7 @@ pub(crate) use done::done_keeps_books;
 pub(crate) use fairness::fairness;
 pub(crate) use liveness::answer_calls;
 pub(crate) use random::guided;
+pub(crate) use rote::by_rote;
 pub(crate) use threads::threads_agree;
 pub(crate) use trial::Trial;
 
@@ -64,11 +66,13 @@ pub fn judge(
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.violation)?;
-        writeln!(
-            f,
-            "the shortest script found ({} events):",
-            self.script.events().len()
-        )?;
+        match self.script.events().len() {
+            0 => writeln!(
+                f,
+                "no script is needed: it happens from the start, or once the world turns good"
+            )?,
+            count => writeln!(f, "the shortest script found ({count} events):")?,
+        }
         for event in self.script.events() {
             writeln!(f, "  {event}")?;
         }
@@ -78,6 +82,9 @@ impl fmt::Display for Failure {
         )?;
         for line in self.conversation.lines() {
             writeln!(f, "  {line}")?;
+        }
+        if self.conversation.is_empty() {
+            return Ok(());
         }
         writeln!(
             f,

@@ -135,17 +135,7 @@ impl Trial {
             if verdict.is_broken() {
                 return;
             }
-            // A scripted child publishes when it is told to, so its old picker stays.
-            if self.laws.has(Law::NoLeak)
-                && !self.profile.scripted
-                && let Some(name) = world.removed_and_held()
-            {
-                verdict.set(Violation {
-                    law: Law::NoLeak,
-                    message: format!(
-                        "{name} was removed and is gone, and the policy still holds it"
-                    ),
-                });
+            if self.holds_removed(world, verdict) {
                 return;
             }
             // Only a panic could refuse it, and that is in the verdict.
@@ -154,6 +144,21 @@ impl Trial {
         if self.laws.has(Law::SilentAfterClose) && !verdict.is_broken() {
             let _ = world.apply(&Event::Late);
         }
+    }
+
+    fn holds_removed(&self, world: &mut World, verdict: &Verdict) -> bool {
+        // A scripted child publishes when it is told to, so its old picker stays.
+        if !self.laws.has(Law::NoLeak) || self.profile.scripted {
+            return false;
+        }
+        let Some(name) = world.removed_and_held() else {
+            return false;
+        };
+        verdict.set(Violation {
+            law: Law::NoLeak,
+            message: format!("{name} was removed and is gone, and the policy still holds it"),
+        });
+        true
     }
 
     fn bury(&self, mut world: World, verdict: &Verdict) -> Option<Violation> {

@@ -172,7 +172,11 @@ impl Oracle {
                     wanted.any(|(want, _)| want.addresses().contains(at))
                 });
             }
+            // Another may be chosen for another list.
+            let chosen = self.profile.subsets && !self.is_remade(world, &addresses, backends);
             if listed
+                && !chosen
+                && !self.was_incomplete
                 && !self.has_moved(world, &addresses, backends)
                 && !self.was_of_another_kind(world, &set, backends)
             {
@@ -197,6 +201,11 @@ impl Oracle {
         if self.profile.division == Division::None {
             return false;
         }
+        self.is_remade(world, addresses, backends)
+    }
+
+    /// Whether there is a new SubConn for the same addresses.
+    fn is_remade(&self, world: &World, addresses: &[Address], backends: &[Backend]) -> bool {
         let inner = world.shared.lock();
         let mut fresh = backends.iter().filter(|b| self.is_new(b));
         fresh.any(|b| inner.subs[b.id.index()].addresses[..] == *addresses)
@@ -284,6 +293,17 @@ impl Oracle {
                     format!("more than one SubConn has the addresses {name}")
                 });
             }
+            let repeated = backends.iter().find_map(|b| {
+                let sub = &inner.subs[b.id.index()];
+                let mut rest = sub.addresses.iter().enumerate();
+                let again = rest.find(|(at, a)| sub.addresses[..*at].contains(a));
+                again.map(|(_, address)| address.clone())
+            });
+            if let Some(address) = repeated {
+                self.broke(Law::OnePerEndpoint, || {
+                    format!("a SubConn has the address {address} twice")
+                });
+            }
             return;
         }
         // How many SubConns each wanted set has; and those that nobody wants.
@@ -317,7 +337,12 @@ impl Oracle {
                 format!("{name} lives though its endpoint is not listed")
             });
         }
-        let few_are_fine = self.refused || self.profile.subsets;
+        // Those that were refused may be missing, and no others.
+        let missing = self.wanted.iter().zip(&have);
+        let missing: usize = missing
+            .map(|((_, want), have)| want.saturating_sub(*have))
+            .sum();
+        let few_are_fine = missing <= self.refusals || self.profile.subsets;
         let many_are_fine = self.profile.division == Division::Shared;
         let wrong = self.wanted.iter().zip(&have).find(|((_, want), have)| {
             (**have > *want && !many_are_fine) || (**have < *want && !few_are_fine)

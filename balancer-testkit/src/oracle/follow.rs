@@ -112,6 +112,8 @@ impl Oracle {
                     same: same && !self.incomplete,
                 });
                 self.refused = false;
+                self.refusals = 0;
+                self.was_incomplete = self.incomplete;
                 self.incomplete = false;
             }
         }
@@ -266,6 +268,7 @@ impl Oracle {
                 self.newest_error = Some(error.to_string().into());
                 self.run.refused = true;
                 self.refused = true;
+                self.refusals += 1;
                 self.incomplete = true;
             }
             Ask::Remove(id) => {
@@ -276,7 +279,8 @@ impl Oracle {
                 if again {
                     let name = inner.subs[id.index()].name.clone();
                     self.broke(Law::RemovedOnce, || format!("{name} was removed twice"));
-                } else if ready && self.callback == Callback::Resolved {
+                } else if ready && matches!(self.callback, Callback::Resolved | Callback::ExitIdle)
+                {
                     let addresses = inner.subs[id.index()].addresses.clone();
                     // The list is still the old one here.
                     let set = Endpoint::new(addresses.iter().cloned());

@@ -40,8 +40,12 @@ pub(crate) struct Oracle {
     answered: bool,
     /// A SubConn was refused since the last list.
     refused: bool,
+    /// How many were.
+    refusals: usize,
     /// A SubConn was refused for the list in force, so that the same list is worth another try.
     incomplete: bool,
+    /// One was for the list before.
+    was_incomplete: bool,
     /// The policy makes calls on its SubConns, so it may hold READY ones back.
     uses_calls: bool,
     /// A pick waits, or somebody asked to connect, since the last IDLE.
@@ -203,7 +207,9 @@ impl Oracle {
             wanted: Vec::new(),
             answered: false,
             refused: false,
+            refusals: 0,
             incomplete: false,
+            was_incomplete: false,
             uses_calls: false,
             wanted_connection: false,
             closed: false,

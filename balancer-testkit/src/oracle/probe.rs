@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use balancer_api::{DoneInfo, PickError, PickOptions, Picker};
@@ -35,6 +35,7 @@ pub(crate) fn probe(shared: &Shared, picker: &dyn Picker) -> Probe {
             if done.is_none() {
                 return probe;
             }
+            shared.observes.store(true, Relaxed);
             let info = DoneInfo::new()
                 .with_source(&shared.clock)
                 .with_bytes_sent(true)
