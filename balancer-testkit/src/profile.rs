@@ -22,6 +22,7 @@ use crate::{
 /// | keeps all connected, and uses the first that is READY | `sticks()` |
 /// | ejects the worst, or serves one group while another waits | `spreads().`[`selective()`](Self::selective) |
 /// | connects to some of the endpoints only | `spreads().`[`subsets()`](Self::subsets) |
+/// | hashes RPCs, and connects where one leads when it comes (`ring_hash`) | `spreads().lazy().`[`may_hold_all()`](Self::may_hold_all) |
 /// | warms a READY backend up before it uses it | `spreads().`[`may_hold_all()`](Self::may_hold_all) |
 /// | probes backends by calls of its own | `spreads()`: the kit notices the calls |
 /// | drops RPCs on purpose | `.`[`drops()`](Self::drops) |
