@@ -37,6 +37,7 @@ mod channel;
 mod credentials;
 mod deadline;
 mod env;
+mod headers;
 mod options;
 mod orca;
 mod policies;

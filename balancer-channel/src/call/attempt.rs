@@ -22,6 +22,7 @@ use super::{authorize::Authorize, end::CallEnd, throttle::Throttle};
 use crate::{
     deadline::{DeadlineBody, poll_timer},
     env::TokioEnv,
+    headers::find,
     options::WaitForReady,
     status, timeout,
     transport::{
@@ -126,10 +127,7 @@ impl Attempt {
         let mut head = http::Request::from_parts(parts, ());
         core.env().address(&mut head);
         let started = Instant::now();
-        let timeout = head
-            .headers()
-            .get(timeout::GRPC_TIMEOUT)
-            .and_then(timeout::parse);
+        let timeout = find(head.headers(), &timeout::GRPC_TIMEOUT).and_then(timeout::parse);
         let mut request = RpcRequest::new(head, body);
         request.body.set_limit(core.env().rules().replay_limit);
         Self {

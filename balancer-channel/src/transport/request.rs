@@ -24,6 +24,8 @@ pub(crate) struct RpcRequest {
 pub(super) struct KeptHeaders {
     te: bool,
     content_type: bool,
+    /// Whether the request has one of its own, which is among the others.
+    user_agent: bool,
     others: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -51,9 +53,9 @@ impl RpcRequest {
     ) -> (http::Request<()>, KeptHeaders) {
         let mut headers = std::mem::take(self.head.headers_mut());
         let kept = KeptHeaders::of(&headers);
-        headers
-            .entry(header::USER_AGENT)
-            .or_insert_with(|| user_agent.clone());
+        if !kept.user_agent {
+            headers.append(header::USER_AGENT, user_agent.clone());
+        }
         let mut lent = http::Request::new(());
         *lent.method_mut() = self.head.method().clone();
         *lent.uri_mut() = self.head.uri().clone();
@@ -86,6 +88,7 @@ impl KeptHeaders {
         let mut kept = Self {
             te: false,
             content_type: false,
+            user_agent: false,
             others: Vec::new(),
         };
         for (name, value) in headers {
@@ -97,6 +100,7 @@ impl KeptHeaders {
             {
                 kept.content_type = true;
             } else {
+                kept.user_agent |= *name == header::USER_AGENT;
                 if kept.others.capacity() == 0 {
                     kept.others.reserve(headers.len());
                 }

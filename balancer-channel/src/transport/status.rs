@@ -10,6 +10,7 @@ use base64::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::shared::{ReasonName, Shared};
+use crate::headers::find;
 
 pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(super) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -73,7 +74,7 @@ pub(super) fn code_of_http(status: StatusCode) -> Code {
 
 /// What is wrong with a response that says nothing of gRPC: its HTTP status or its content type.
 pub(super) fn of_foreign_response(status: StatusCode, headers: &HeaderMap) -> Option<Status> {
-    let content_type = headers.get(http::header::CONTENT_TYPE);
+    let content_type = find(headers, &http::header::CONTENT_TYPE);
     let is_grpc = content_type.is_some_and(|value| is_grpc_content_type(value.as_bytes()));
     if status == StatusCode::OK && is_grpc {
         return None;
@@ -104,7 +105,7 @@ fn is_grpc_content_type(value: &[u8]) -> bool {
 
 /// The status in `headers`: `None` without `grpc-status`.
 pub(super) fn in_headers(headers: &HeaderMap) -> Option<Result<(), Status>> {
-    let code = headers.get(GRPC_STATUS)?.as_bytes();
+    let code = find(headers, &GRPC_STATUS)?.as_bytes();
     if code == b"0" {
         return Some(Ok(()));
     }
