@@ -72,7 +72,7 @@ const BAD_TARGETS: &[&str] = &[
     "host:port",
     "a b:80",
     "xds:///greeter",
-    "dns://8.8.8.8/host:80",
+    "dns://ns.example/host:80",
     "ipv4:",
     "ipv4:1.2.3:80",
     "ipv4:1.2.3.4:80,",
