@@ -147,8 +147,11 @@ impl Trial {
     }
 
     fn holds_removed(&self, world: &mut World, verdict: &Verdict) -> bool {
-        // A scripted child publishes when it is told to, so its old picker stays.
-        if !self.laws.has(Law::NoLeak) || self.profile.scripted {
+        // A policy may keep its last READY picker, to carry on a rotation from it, until the next one:
+        // only a world that has turned good shows what is never let go. And a scripted child
+        // publishes when it is told to, so its old picker stays.
+        let turned_good = self.laws.has(Law::Liveness) && !self.profile.scripted;
+        if !self.laws.has(Law::NoLeak) || !turned_good {
             return false;
         }
         let Some(name) = world.removed_and_held() else {
