@@ -29,15 +29,16 @@ struct Gate {
     bound: u64,
 }
 
-/// Measured 2026-11-22: 1.095 at 64. The aim is 1.08; the gate keeps what is reached.
+/// Measured 2026-11-23: 1.073 at 64 and 1.097 at 1. The aim is 1.08; the gates keep what is reached,
+/// give or take two hundredths.
 const GATES: &[Gate] = &[
     Gate {
         concurrency: 64,
-        bound: 1120,
+        bound: 1095,
     },
     Gate {
         concurrency: 1,
-        bound: 1140,
+        bound: 1120,
     },
 ];
 
