@@ -20,7 +20,10 @@
 //! - redials what is lost, with gRPC's back-off;
 //! - keeps RPCs waiting while something connects, and fails them with the last real error when
 //!   nothing does;
-//! - sends an RPC again that no server can have seen, so that draining backends costs nothing;
+//! - sends an RPC again that no server can have seen, so that draining backends costs nothing; and
+//!   one that failed as the service config says (retries, hedging, their throttling);
+//! - asks backends for their health where the service config names a service;
+//! - falls asleep after half an hour without RPCs;
 //! - switches policies without a gap, and contains those that panic.
 //!
 //! # Where things are
@@ -50,7 +53,7 @@ mod timeout;
 #[allow(
     dead_code,
     unused_imports,
-    reason = "used by later parts of the channel"
+    reason = "SendRpc, Setup and a few counts serve the transport's own tests"
 )]
 mod transport;
 

@@ -95,9 +95,8 @@ pub enum Happened<'a> {
 ///
 /// ```
 /// use balancer_testkit::{Alike, Profile};
-/// # fn shipped() -> std::sync::Arc<dyn balancer_api::Builder> { unimplemented!() }
-/// # fn profile() -> Profile {
-/// Profile::exact().like(shipped(), Alike::Rotated)
+/// # fn profile(shipped: std::sync::Arc<dyn balancer_api::Builder>) -> Profile {
+/// Profile::exact().like(shipped, Alike::Rotated)
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

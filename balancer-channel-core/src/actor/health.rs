@@ -168,7 +168,7 @@ impl<E: Env> Actor<E> {
         self.tell(id, State::Ready, None, Some(address), cause);
     }
 
-    /// Tells TRANSIENT_FAILURE. Said again for another reason.
+    /// Tells TRANSIENT_FAILURE, if that is news. Another reason is for snapshots only: no move.
     fn unhealthy(&mut self, id: u64, why: &str) {
         let Some(entry) = self.sub_conns.get_mut(&id) else {
             return;

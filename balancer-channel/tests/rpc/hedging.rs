@@ -1,37 +1,16 @@
 //! `hedgingPolicy`: attempts side by side, of which one wins.
 
-use std::time::Duration;
-
 use balancer_api::Code as PolicyCode;
-use balancer_testpeer::{Answer, Response};
+use balancer_testpeer::Answer;
 use tonic::{Code, Request};
 
 use crate::{
-    stage::{Stage, built},
+    stage::{Stage, built, millis, pushing_back, unavailable},
     support::{echo, text},
 };
 
 const THREE: &str = r#""hedgingPolicy":{"maxAttempts":3,"hedgingDelay":"0.1s",
     "nonFatalStatusCodes":["UNAVAILABLE","ABORTED"]}"#;
-
-fn millis(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-fn unavailable() -> Answer {
-    Answer::trailers_only(14, "not now")
-}
-
-fn pushing_back(value: &str) -> Answer {
-    let fields = [
-        (":status", "200"),
-        ("content-type", "application/grpc"),
-        ("grpc-status", "14"),
-        ("grpc-message", "pushed back"),
-        ("grpc-retry-pushback-ms", value),
-    ];
-    Response::new().trailers(fields).into()
-}
 
 /// When each request came after the first, in milliseconds.
 fn times(stage: &Stage) -> Vec<u128> {

@@ -4,40 +4,20 @@ use std::time::Duration;
 
 use balancer_api::Code as PolicyCode;
 use balancer_channel::Channel;
-use balancer_testpeer::{Answer, Response, frame::code};
+use balancer_testpeer::{Answer, frame::code};
 use tonic::{Code, IntoRequest, Request, Status};
 
 use crate::{
-    stage::{Stage, built},
+    stage::{Stage, built, millis, pushing_back, unavailable},
     support::{Text, echo, text},
 };
 
 const POLICY: &str = r#""retryPolicy":{"maxAttempts":4,"initialBackoff":"1s","maxBackoff":"3s",
     "backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE","ABORTED"]}"#;
 
-fn unavailable() -> Answer {
-    Answer::trailers_only(14, "not now")
-}
-
-/// A failure with a word about the next attempt.
-fn pushing_back(value: &str) -> Answer {
-    let fields = [
-        (":status", "200"),
-        ("content-type", "application/grpc"),
-        ("grpc-status", "14"),
-        ("grpc-message", "pushed back"),
-        ("grpc-retry-pushback-ms", value),
-    ];
-    Response::new().trailers(fields).into()
-}
-
 async fn ask(channel: &Channel, request: impl IntoRequest<Text>) -> Result<String, Status> {
     let response = echo(channel, request).await?;
     Ok(response.into_inner().text)
-}
-
-fn millis(n: u64) -> Duration {
-    Duration::from_millis(n)
 }
 
 /// Whether each wait is four to six fifths of its figure. The millisecond is the timer's.

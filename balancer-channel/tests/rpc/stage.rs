@@ -13,9 +13,29 @@ use balancer_api::{
     base::{BaseBuilder, BaseContext, PickerBuilder, ReadySet},
 };
 use balancer_channel::{Channel, ChannelBuilder};
-use balancer_testpeer::{Answer, Backend, Server};
+use balancer_testpeer::{Answer, Backend, Response, Server};
 use tokio::time::Instant;
 use tokio_util::compat::TokioAsyncReadCompatExt;
+
+pub(crate) fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+pub(crate) fn unavailable() -> Answer {
+    Answer::trailers_only(14, "not now")
+}
+
+/// A failure with a word about the next attempt.
+pub(crate) fn pushing_back(value: &str) -> Answer {
+    let fields = [
+        (":status", "200"),
+        ("content-type", "application/grpc"),
+        ("grpc-status", "14"),
+        ("grpc-message", "pushed back"),
+        ("grpc-retry-pushback-ms", value),
+    ];
+    Response::new().trailers(fields).into()
+}
 
 /// What one request looked like to its server.
 #[derive(Clone, Debug)]

@@ -1,23 +1,17 @@
 //! `retryThrottling`: when servers fail too often there are no further attempts.
 
-use std::time::Duration;
-
 use balancer_api::Endpoint;
 use balancer_channel::{ManualResolver, Resolution};
 use balancer_testpeer::Answer;
 
 use crate::{
-    stage::{Stage, built},
+    stage::{Stage, built, unavailable},
     support::{echo, text},
 };
 
 const METHODS: &str = r#""methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":5,
     "initialBackoff":"1s","maxBackoff":"1s","backoffMultiplier":1,
     "retryableStatusCodes":["UNAVAILABLE"]}}]"#;
-
-fn unavailable() -> Answer {
-    Answer::trailers_only(14, "not now")
-}
 
 #[tokio::test(start_paused = true)]
 async fn no_attempt_is_made_below_half_of_the_tokens() {
@@ -99,13 +93,12 @@ async fn the_count_outlives_a_config_that_says_the_same() {
             2,
         ),
     ] {
-        let taken = resolver.resolutions();
-        resolver.update(Ok(resolution(config(throttling, timeout))));
-        while resolver.resolutions() == taken {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let json = config(throttling, timeout);
+        resolver.update(Ok(resolution(json.clone())));
+        // On one thread: the turn that takes a config over publishes it, too.
+        while channel.snapshot().service_config.as_deref() != Some(json.as_str()) {
+            tokio::task::yield_now().await;
         }
-        // The new picker, too.
-        tokio::time::sleep(Duration::from_millis(10)).await;
         assert_eq!(rpc().await, attempts, "{throttling}");
     }
     stage.end(channel).await;
