@@ -8,13 +8,18 @@ use std::{
 use futures_util::future::BoxFuture;
 use http::uri::PathAndQuery;
 use tonic::{
-    Request, Response, Status,
+    Request, Response, Status, Streaming,
     body::Body,
-    client::GrpcService,
-    server::{Grpc, NamedService, UnaryService},
+    server::{Grpc, NamedService, StreamingService, UnaryService},
 };
 use tonic_prost::ProstCodec;
 use tower_service::Service;
+
+/// The unary method.
+pub const UNARY: &str = "/bench.Echo/Unary";
+
+/// The method with a stream either way.
+pub const STREAM: &str = "/bench.Echo/Stream";
 
 /// A message with a payload.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -30,29 +35,21 @@ pub struct Echo;
 
 struct Unary;
 
-/// Calls the service once.
-///
-/// # Errors
-/// The RPC's.
-pub async fn call<S>(
-    client: &mut tonic::client::Grpc<S>,
-    payload: Payload,
-) -> Result<Payload, Status>
-where
-    S: GrpcService<Body>,
-    S::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    <S::ResponseBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    client
-        .ready()
-        .await
-        .map_err(|error| Status::unknown(error.into().to_string()))?;
-    let path = PathAndQuery::from_static("/bench.Echo/Unary");
-    let codec = ProstCodec::<Payload, Payload>::default();
-    Ok(client
-        .unary(Request::new(payload), path, codec)
-        .await?
-        .into_inner())
+struct Stream;
+
+/// The path of the unary method.
+pub fn unary_path() -> PathAndQuery {
+    PathAndQuery::from_static(UNARY)
+}
+
+/// The path of the method with streams.
+pub fn stream_path() -> PathAndQuery {
+    PathAndQuery::from_static(STREAM)
+}
+
+/// The codec of either side.
+pub fn codec() -> ProstCodec<Payload, Payload> {
+    ProstCodec::default()
 }
 
 // === impl Echo ===
@@ -72,8 +69,11 @@ impl Service<http::Request<Body>> for Echo {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         Box::pin(async move {
-            let mut grpc = Grpc::new(ProstCodec::<Payload, Payload>::default());
-            Ok(grpc.unary(Unary, request).await)
+            let mut grpc = Grpc::new(codec());
+            Ok(match request.uri().path() {
+                STREAM => grpc.streaming(Stream, request).await,
+                _ => grpc.unary(Unary, request).await,
+            })
         })
     }
 }
@@ -83,6 +83,16 @@ impl UnaryService<Payload> for Unary {
     type Future = std::future::Ready<Result<Response<Payload>, Status>>;
 
     fn call(&mut self, request: Request<Payload>) -> Self::Future {
+        std::future::ready(Ok(Response::new(request.into_inner())))
+    }
+}
+
+impl StreamingService<Payload> for Stream {
+    type Response = Payload;
+    type ResponseStream = Streaming<Payload>;
+    type Future = std::future::Ready<Result<Response<Streaming<Payload>>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<Payload>>) -> Self::Future {
         std::future::ready(Ok(Response::new(request.into_inner())))
     }
 }

@@ -5,6 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod caller;
+pub mod client;
+pub mod clock;
 pub mod contenders;
 pub mod echo;
 pub mod fleet;
