@@ -223,7 +223,7 @@ impl Conformance {
         for trial in self.trials() {
             for seed in 0..20 {
                 let trial = trial.seeded(seed);
-                let (events, _) = guided(&trial, seed, self.knobs.length);
+                let (events, ..) = guided(&trial, seed, self.knobs.length);
                 sum = sum.rotate_left(7).wrapping_add(trial.digest(&events));
             }
         }
@@ -237,7 +237,7 @@ impl Conformance {
         for trial in self.trials() {
             for seed in 0..20 {
                 let trial = trial.seeded(seed);
-                let (events, _) = guided(&trial, seed, self.knobs.length);
+                let (events, ..) = guided(&trial, seed, self.knobs.length);
                 if trial.digest(&events) != trial.digest(&events) {
                     let script = Scenario::new(events);
                     return Err(Violation {

@@ -191,7 +191,7 @@ impl Shared {
         self: &Arc<Self>,
         inner: &mut Inner,
         addresses: Arc<[Address]>,
-        name: String,
+        name: &str,
         options: NewSubConnOptions,
         lookaside: bool,
     ) -> (SubId, SubConn) {
@@ -395,7 +395,7 @@ impl Inner {
         };
         let name = joined(addresses);
         if !addresses.is_empty() && *name != *self.subs[id.index()].name {
-            let name = self.unique(name);
+            let name = self.unique(&name);
             self.subs[id.index()].name = name;
         }
         if let Some(state) = forced {
@@ -404,18 +404,18 @@ impl Inner {
     }
 
     /// `name`, or with `~2` and so on when a SubConn that lives has it.
-    fn unique(&self, name: String) -> Arc<str> {
+    fn unique(&self, name: &str) -> Arc<str> {
         let taken = |name: &str| {
             self.live
                 .iter()
                 .any(|id| &*self.subs[id.index()].name == name)
         };
-        if !taken(&name) {
+        if !taken(name) {
             return name.into();
         }
         let numbered = (2..).map(|n| format!("{name}~{n}"));
         let free = numbered.into_iter().find(|name| !taken(name));
-        free.unwrap_or(name).into()
+        free.as_deref().unwrap_or(name).into()
     }
 
     pub(crate) fn call_mut(&mut self, id: CallId) -> Option<&mut Call> {
@@ -509,7 +509,7 @@ impl ClientConn for ScriptedConn {
         let name = joined(&addresses);
         let (id, handle) = self
             .0
-            .make(&mut inner, addresses.clone(), name, options, false);
+            .make(&mut inner, addresses.clone(), &name, options, false);
         inner.ask(Ask::NewSubConn(id, addresses));
         Ok(handle)
     }
@@ -610,9 +610,7 @@ impl ClientConn for ScriptedConn {
             return Err(error);
         }
         let options = NewSubConnOptions::new().with_reconnect(Reconnect::Immediately);
-        let (id, handle) = self
-            .0
-            .make(&mut inner, addresses, target.to_owned(), options, true);
+        let (id, handle) = self.0.make(&mut inner, addresses, target, options, true);
         inner.ask(Ask::Lookaside(id, target.into()));
         Ok(handle)
     }

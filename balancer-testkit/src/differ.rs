@@ -125,7 +125,7 @@ pub(crate) struct Other {
 impl Happened<'_> {
     /// The name of the SubConn that holds an endpoint's addresses.
     pub fn name_of(endpoint: &Endpoint) -> String {
-        crate::log::joined(endpoint.addresses())
+        crate::log::joined(endpoint.addresses()).into_owned()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The log: everything that happened between the channel and the policy, in its order.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, cell::RefCell, fmt, mem, sync::Arc, time::Duration};
 
 use balancer_api::{
     Address, CallEvent, CallId, ConnectivityState as State, NewSubConnError, Picker, Rejected,
@@ -12,7 +12,6 @@ use bytes::Bytes;
 use crate::{Event, Outcome, SubId, Variant};
 
 /// What happened, totally ordered and complete. Displays as a conversation.
-#[derive(Default)]
 pub struct Log {
     pub(crate) entries: Vec<Entry>,
     /// Names by [`SubId`], as they were when the SubConn was made.
@@ -121,9 +120,36 @@ pub enum Ask {
     Random(u64),
 }
 
+thread_local! {
+    /// The room of a log that is gone, for the next one: explorations make millions of them.
+    static ROOM: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Longer ones are not kept.
+const KEPT_ROOM: usize = 4_096;
+
 // === impl Log ===
 
+impl Default for Log {
+    fn default() -> Self {
+        let entries = ROOM.try_with(|room| mem::take(&mut *room.borrow_mut()));
+        Self {
+            entries: entries.unwrap_or_default(),
+            names: Vec::new(),
+        }
+    }
+}
+
 impl Log {
+    /// Nobody reads it any more.
+    pub(crate) fn recycle(mut self) {
+        self.entries.clear();
+        if self.entries.capacity() <= KEPT_ROOM {
+            // A thread that ends has no use for it.
+            let _ = ROOM.try_with(|room| *room.borrow_mut() = self.entries);
+        }
+    }
+
     /// The entries, oldest first.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -269,7 +295,10 @@ impl Log {
 }
 
 /// Addresses as the name of a SubConn.
-pub(crate) fn joined(addresses: &[Address]) -> String {
+pub(crate) fn joined(addresses: &[Address]) -> Cow<'_, str> {
+    if let [address] = addresses {
+        return address_name(address);
+    }
     let mut name = String::new();
     for address in addresses {
         if !name.is_empty() {
@@ -277,7 +306,7 @@ pub(crate) fn joined(addresses: &[Address]) -> String {
         }
         name.push_str(&address_name(address));
     }
-    name
+    name.into()
 }
 
 /// An address as scripts write it: two peers at one address go by different names.

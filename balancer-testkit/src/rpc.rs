@@ -145,14 +145,17 @@ impl Rpc {
     pub(crate) fn end(mut self, end: End) -> usize {
         let shared = self.shared.clone();
         let done = std::mem::take(&mut self.done);
-        let status = Status::unavailable("scripted");
-        let cancelled = Status::new(Code::Cancelled, "the RPC was dropped");
         let info = done_info(&shared.clock);
-        done.complete(&match end {
-            End::Ok | End::Open => info.with_bytes_sent(true).with_bytes_received(true),
-            End::Error => info.with_err(&status).with_bytes_sent(true),
-            End::Dropped => info.with_err(&cancelled),
-            End::NotSent => info,
+        let status = match end {
+            End::Error => Some(Status::unavailable("scripted")),
+            End::Dropped => Some(Status::new(Code::Cancelled, "the RPC was dropped")),
+            End::Ok | End::Open | End::NotSent => None,
+        };
+        done.complete(&match (end, &status) {
+            (End::Ok | End::Open, _) => info.with_bytes_sent(true).with_bytes_received(true),
+            (End::Error, Some(status)) => info.with_err(status).with_bytes_sent(true),
+            (_, Some(status)) => info.with_err(status),
+            (_, None) => info,
         })
     }
 

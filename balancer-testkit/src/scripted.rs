@@ -370,7 +370,7 @@ impl Playing {
         inner.subs.push(Part {
             endpoint: endpoint.clone(),
             sub_conn: sub_conn.clone(),
-            name: joined(endpoint.addresses()),
+            name: joined(endpoint.addresses()).into_owned(),
             state: State::Idle,
         });
         Some(sub_conn)

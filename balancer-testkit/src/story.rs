@@ -473,7 +473,7 @@ impl Script {
     /// The address lists that the policy gave to SubConns since this was last asked.
     pub fn readdressed(&mut self) -> Vec<String> {
         let (lists, to) = self.asks(self.told.readdressed, |ask, _| match ask {
-            Ask::UpdateAddresses(_, addresses) => Some(crate::log::joined(addresses)),
+            Ask::UpdateAddresses(_, addresses) => Some(crate::log::joined(addresses).into_owned()),
             _ => None,
         });
         self.told.readdressed = to;

@@ -74,6 +74,8 @@ pub struct World {
     /// RPCs that go on.
     open: Vec<Rpc>,
     pub(crate) watcher: Option<Box<dyn Watcher>>,
+    /// How many events happened.
+    pub(crate) happened: usize,
     /// Who goes along, event by event.
     pub(crate) companions: Vec<Box<dyn Companion>>,
     /// A policy that was closed, kept for callbacks that come late.
@@ -97,6 +99,9 @@ pub(crate) trait Watcher: Send {
 
     /// Drops the pickers that it keeps.
     fn let_go(&mut self);
+
+    /// Whether it only keeps up with what happens, and judges nothing, until told otherwise.
+    fn keep_up_only(&mut self, only: bool);
 }
 
 /// Goes along with a world, event by event.
@@ -272,6 +277,7 @@ impl World {
             restless: false,
             open: Vec::new(),
             watcher: None,
+            happened: 0,
             companions: Vec::new(),
             closed: None,
         };
@@ -335,11 +341,22 @@ impl World {
     }
 
     fn apply_alone(&mut self, event: &Event) -> Result<(), Refused> {
-        self.catch_up();
+        let (waits, closed) = {
+            let inner = self.shared.lock();
+            (!inner.queue.is_empty(), inner.closed)
+        };
+        if waits {
+            self.drain();
+        }
         if let Some(message) = &self.panicked {
             return Err(Refused::Panicked(message.clone()));
         }
+        if closed && !matches!(event, Event::Late | Event::Pick(_)) {
+            let late = Illegal(format!("{event}: the policy was closed"));
+            return Err(Refused::Illegal(late));
+        }
         self.happen(event).map_err(Refused::Illegal)?;
+        self.happened += 1;
         self.drain();
         match &self.panicked {
             Some(message) => Err(Refused::Panicked(message.clone())),
@@ -447,6 +464,29 @@ impl World {
         steps
     }
 
+    /// How many [`World::legal_steps`] there are.
+    pub(crate) fn legal_step_count(&self) -> usize {
+        let inner = self.shared.lock();
+        let live = inner.live.iter().map(|id| &inner.subs[id.index()]);
+        let legal = |sub: &crate::sub::Sub| {
+            let legal = Move::ALL.iter().filter(|step| sub.legal(**step).is_some());
+            legal.count()
+        };
+        live.map(legal).sum()
+    }
+
+    /// One of the [`World::legal_steps`].
+    pub(crate) fn legal_step(&self, nth: usize) -> Option<(Arc<str>, Move)> {
+        let inner = self.shared.lock();
+        let live = inner.live.iter().map(|id| &inner.subs[id.index()]);
+        let mut steps = live.flat_map(|sub| {
+            let legal = Move::ALL.iter().filter(|step| sub.legal(**step).is_some());
+            legal.map(move |step| (sub, *step))
+        });
+        let (sub, step) = steps.nth(nth)?;
+        Some((sub.name.clone(), step))
+    }
+
     /// When the earliest timer of the policy is due.
     pub fn next_timer(&self) -> Option<Timestamp> {
         let inner = self.shared.lock();
@@ -470,9 +510,6 @@ impl World {
     // --- events ---
 
     fn happen(&mut self, event: &Event) -> Result<(), Illegal> {
-        if self.is_closed() && !matches!(event, Event::Late | Event::Pick(_)) {
-            return Err(Illegal(format!("{event}: the policy was closed")));
-        }
         match event {
             Event::Step(step, name, text) => {
                 let (sub, address) = self.resolve(name)?;
@@ -989,6 +1026,13 @@ impl World {
         }
     }
 
+    /// Whether whoever looks on only keeps up, and judges nothing.
+    pub(crate) fn keep_up_only(&mut self, only: bool) {
+        if let Some(watcher) = &mut self.watcher {
+            watcher.keep_up_only(only);
+        }
+    }
+
     pub(crate) fn look(&mut self) {
         if let Some(mut watcher) = self.watcher.take() {
             watcher.settled(self);
@@ -1002,11 +1046,17 @@ impl World {
             return;
         }
         // What is there already, such as SHUTDOWN of thousands, is none of the policy's unrest.
-        let patience = PATIENCE + 2 * self.shared.lock().queue.len();
-        for _ in 0..patience {
-            let Some(item) = self.next_item() else {
+        let mut patience = None;
+        loop {
+            let (waiting, item) = self.next_item();
+            let Some(item) = item else {
                 return;
             };
+            let left = patience.get_or_insert(PATIENCE + 2 * waiting);
+            if *left == 0 {
+                break;
+            }
+            *left -= 1;
             match item {
                 Item::Ask(_) => {}
                 Item::Shutdown(id) => self.shut_down(id),
@@ -1041,14 +1091,16 @@ impl World {
         self.look();
     }
 
-    /// The next thing to deliver; what was asked from outside takes effect on the way.
-    fn next_item(&self) -> Option<Item> {
+    /// How many things wait, and the next to deliver; what was asked from outside takes effect on
+    /// the way.
+    fn next_item(&self) -> (usize, Option<Item>) {
         let mut inner = self.shared.lock();
         let inner: &mut Inner = &mut inner;
+        let waiting = inner.queue.len();
         loop {
-            match inner.queue.pop_front()? {
-                Item::Ask(ask) => inner.take_effect(&ask, &self.shared.clock),
-                item => return Some(item),
+            match inner.queue.pop_front() {
+                Some(Item::Ask(ask)) => inner.take_effect(&ask, &self.shared.clock),
+                item => return (waiting, item),
             }
         }
     }
@@ -1109,15 +1161,14 @@ impl World {
     /// Puts harmless pickers into the log; the old ones are the caller's to drop, without the lock.
     fn drop_old_pickers(&self) -> Vec<Arc<dyn Picker>> {
         let mut inner = self.shared.lock();
-        let mut old = Vec::new();
+        let mut old = Vec::with_capacity(16);
         for entry in &mut inner.log.entries {
             if let Entry::Asked {
                 ask: Ask::Publish(_, picker),
                 ..
             } = entry
             {
-                let harmless: Arc<dyn Picker> = Arc::new(balancer_api::QueuePicker);
-                old.push(std::mem::replace(picker, harmless));
+                old.push(std::mem::replace(picker, harmless_picker()));
             }
         }
         old
@@ -1165,7 +1216,7 @@ impl World {
                 ..
             } = entry
             {
-                *picker = Arc::new(balancer_api::QueuePicker);
+                *picker = harmless_picker();
             }
         }
         self.shared.lock().log.entries = entries;
@@ -1175,7 +1226,18 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.take_apart();
+        let log = std::mem::take(&mut self.shared.lock().log);
+        log.recycle();
     }
+}
+
+thread_local! {
+    static HARMLESS: Arc<dyn Picker> = Arc::new(balancer_api::QueuePicker);
+}
+
+/// A picker that holds nothing, in place of one that is let go.
+fn harmless_picker() -> Arc<dyn Picker> {
+    HARMLESS.with(Clone::clone)
 }
 
 impl fmt::Debug for World {

@@ -79,7 +79,9 @@ impl Letters {
             }
         }
         into.push(self.error.clone());
-        self.moves(world, into);
+        let steps = world.legal_steps().into_iter();
+        into.extend(steps.map(|(name, step)| Event::Step(step, name, None)));
+        answers(world, into);
         if world.next_timer().is_some() {
             into.push(Event::Timer);
         }
@@ -97,23 +99,6 @@ impl Letters {
             if profile.lazy {
                 into.push(Event::Pick(End::Ok));
             }
-        }
-    }
-
-    fn moves(&self, world: &World, into: &mut Vec<Event>) {
-        for (name, step) in world.legal_steps() {
-            into.push(Event::Step(step, name, None));
-        }
-        let mut on: Vec<Arc<str>> = {
-            let inner = world.shared.lock();
-            let on = inner.calls.iter().filter_map(|call| call.sub);
-            on.map(|sub| inner.subs[sub.index()].name.clone()).collect()
-        };
-        on.dedup();
-        for name in on {
-            into.push(Event::CallMessage(name.clone(), Vec::new()));
-            into.push(Event::CallEnd(name.clone(), Code::Ok));
-            into.push(Event::CallEnd(name, Code::Unavailable));
         }
     }
 
@@ -183,16 +168,38 @@ impl Letters {
             }
             _ => {
                 scratch.clear();
-                self.moves(world, scratch);
+                answers(world, scratch);
                 if profile.lazy && world.state() == Some(State::Idle) {
                     scratch.push(Event::Pick(End::Ok));
                 }
-                match scratch.len() {
+                let steps = world.legal_step_count();
+                match steps + scratch.len() {
                     0 => Event::Update(self.lists[below(3)].clone()),
-                    count => scratch.swap_remove(below(count)),
+                    count => match below(count) {
+                        at if at < steps => match world.legal_step(at) {
+                            Some((name, step)) => Event::Step(step, name, None),
+                            None => Event::Wake,
+                        },
+                        at => scratch.swap_remove(at - steps),
+                    },
                 }
             }
         }
+    }
+}
+
+/// What servers can say to the policy's calls.
+fn answers(world: &World, into: &mut Vec<Event>) {
+    let mut on: Vec<Arc<str>> = {
+        let inner = world.shared.lock();
+        let on = inner.calls.iter().filter_map(|call| call.sub);
+        on.map(|sub| inner.subs[sub.index()].name.clone()).collect()
+    };
+    on.dedup();
+    for name in on {
+        into.push(Event::CallMessage(name.clone(), Vec::new()));
+        into.push(Event::CallEnd(name.clone(), Code::Ok));
+        into.push(Event::CallEnd(name, Code::Unavailable));
     }
 }
 

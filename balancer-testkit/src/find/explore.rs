@@ -14,14 +14,15 @@ use super::{
     Failure, Trial,
     alphabet::{LISTS, Letters},
 };
-use crate::{Event, LawSet, Move, Profile, Violation, World, oracle::Verdict};
+use crate::{Event, LawSet, Move, Profile, Violation};
 
 /// What an exhaustive exploration came to.
 #[derive(Debug, Default)]
 pub struct Exploration {
     /// How many different scripts were run, each to its end and with the world turned good.
     pub scripts: usize,
-    /// How many events happened in them, those of repeated beginnings included.
+    /// How many events happened in them, those of repeated beginnings and those that end each
+    /// script included.
     pub events: usize,
     /// How many scripts were another one with its endpoints renamed, and so not run.
     pub renamed: usize,
@@ -155,17 +156,11 @@ impl<'a> Walker<'a> {
 
     /// Runs the beginning and each script of one letter, and leaves their successors as work.
     fn visit_root(&mut self) {
-        let letters = self.next_letters();
-        self.judge();
-        if self.shared.depth == 0 {
-            return;
-        }
+        let letters = self.run(true, self.shared.depth > 0);
         for letter in letters {
             self.path.push(letter);
-            let next = self.next_letters();
-            if self.is_new() {
-                self.judge();
-            }
+            let is_new = self.is_new();
+            let next = self.run(is_new, self.shared.depth > 1);
             if self.shared.depth > 1 {
                 let mut work = self
                     .shared
@@ -206,54 +201,58 @@ impl<'a> Walker<'a> {
         if self.shared.broken.load(Relaxed) {
             return;
         }
-        if self.is_new() {
-            self.judge();
-        } else {
+        let is_new = self.is_new();
+        if !is_new {
             self.shared.renamed.fetch_add(1, Relaxed);
         }
-        if more == 0 {
-            return;
-        }
-        for letter in self.next_letters() {
+        for letter in self.run(is_new, more > 0) {
             self.path.push(letter);
             self.visit(more - 1);
             self.path.pop();
         }
     }
 
-    fn replay(&self) -> (World, Verdict) {
+    /// Runs this script: to its end if it is `judged`, and what can happen next if that is asked.
+    fn run(&mut self, judged: bool, letters: bool) -> Vec<Event> {
+        if !judged && !letters {
+            return Vec::new();
+        }
         let (mut world, verdict) = self.shared.trial.world();
-        let happened = self.shared.trial.play(&mut world, &verdict, &self.path);
+        // Every beginning was judged as a script of its own. The last event but one is judged again:
+        // its pickers are the old ones of what follows.
+        let known = self.path.len().saturating_sub(2);
+        world.keep_up_only(true);
+        let trial = self.shared.trial;
+        let mut happened = trial.play(&mut world, &verdict, &self.path[..known]);
+        world.keep_up_only(false);
+        if !verdict.is_broken() {
+            happened += trial.play(&mut world, &verdict, &self.path[known..]);
+        }
         self.shared.events.fetch_add(happened, Relaxed);
-        (world, verdict)
-    }
-
-    fn next_letters(&self) -> Vec<Event> {
-        let (world, verdict) = self.replay();
-        let mut letters = Vec::new();
-        if !verdict.is_broken() && !world.is_closed() {
+        let mut next = Vec::new();
+        if letters && !verdict.is_broken() && !world.is_closed() {
             self.shared.letters.next(
                 &world,
                 &self.shared.trial.profile,
                 self.path.is_empty(),
-                &mut letters,
+                &mut next,
             );
         }
-        letters
-    }
-
-    fn judge(&mut self) {
-        let (world, verdict) = self.replay();
-        self.shared.scripts.fetch_add(1, Relaxed);
-        if let Some(violation) = self.shared.trial.finish(world, &verdict) {
-            self.shared.broken.store(true, Relaxed);
-            let mut found = self
-                .shared
-                .found
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            found.get_or_insert_with(|| (self.path.clone(), violation));
+        if judged {
+            self.shared.scripts.fetch_add(1, Relaxed);
+            let (ending, violation) = self.shared.trial.finish(world, &verdict);
+            self.shared.events.fetch_add(ending, Relaxed);
+            if let Some(violation) = violation {
+                self.shared.broken.store(true, Relaxed);
+                let mut found = self
+                    .shared
+                    .found
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                found.get_or_insert_with(|| (self.path.clone(), violation));
+            }
         }
+        next
     }
 
     /// Whether no script like this one was met, endpoints renamed.

@@ -105,6 +105,7 @@ fn improve(world: &mut World) -> bool {
         let removed = world.shared.lock().subs[id.index()].removed;
         if !removed && world.step(None, id, step, None, None).is_ok() {
             moved = true;
+            world.happened += 1;
             world.catch_up();
         }
     }

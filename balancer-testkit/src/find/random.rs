@@ -12,7 +12,7 @@ use crate::{Event, LawSet, Profile, clock::mix};
 pub struct Search {
     /// How many scripts were run.
     pub scripts: usize,
-    /// How many events happened in them.
+    /// How many events happened in them, those that end each script included.
     pub events: usize,
     /// The first script that broke a law, with the seed that it came from.
     pub failure: Option<(u64, Failure)>,
@@ -38,8 +38,8 @@ pub fn search(
         for seed in seed..seed + scripts as u64 {
             search.scripts += 1;
             let trial = trial.seeded(seed);
-            let (events, violation) = guided(&trial, seed, length);
-            search.events += events.len();
+            let (events, ending, violation) = guided(&trial, seed, length);
+            search.events += events.len() + ending;
             if let Some(violation) = violation {
                 search.failure = Some((seed, trial.failure(&events, violation)));
                 return search;
@@ -51,13 +51,14 @@ pub fn search(
 
 /// Made once: lists are parsed.
 static LETTERS: LazyLock<Letters> = LazyLock::new(Letters::new);
+static STARTS: LazyLock<[Vec<Event>; 4]> = LazyLock::new(super::explore::starts);
 
-/// One random script, run while it is made.
+/// One random script, run while it is made; and how many more events ended it.
 pub(crate) fn guided(
     trial: &Trial,
     seed: u64,
     length: usize,
-) -> (Vec<Event>, Option<crate::Violation>) {
+) -> (Vec<Event>, usize, Option<crate::Violation>) {
     let mut state = mix(seed ^ 0x5eed);
     let mut random = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -71,7 +72,7 @@ pub(crate) fn guided(
     // Half of them begin with everything up.
     let start = [0, 0, 1, 3][(random() % 4) as usize];
     if start > 0 {
-        for event in &super::explore::starts()[start] {
+        for event in &STARTS[start] {
             if world.apply(event).is_ok() {
                 events.push(event.clone());
             }
@@ -88,6 +89,6 @@ pub(crate) fn guided(
             break;
         }
     }
-    let violation = trial.finish(world, &verdict);
-    (events, violation)
+    let (ending, violation) = trial.finish(world, &verdict);
+    (events, ending, violation)
 }

@@ -97,9 +97,11 @@ impl Trial {
     }
 
     /// What every script ends with: the world turns good, the policy is closed, nothing is left.
-    pub(crate) fn finish(&self, mut world: World, verdict: &Verdict) -> Option<Violation> {
+    /// Answers how many events that took, and what was broken.
+    pub(crate) fn finish(&self, mut world: World, verdict: &Verdict) -> (usize, Option<Violation>) {
+        let before = world.happened;
         self.end(&mut world, verdict);
-        self.bury(world, verdict)
+        (world.happened - before, self.bury(world, verdict))
     }
 
     fn end(&self, world: &mut World, verdict: &Verdict) {
@@ -219,7 +221,7 @@ impl Trial {
     pub(crate) fn judge(&self, events: &[Event]) -> Option<Violation> {
         let (mut world, verdict) = self.world();
         self.play(&mut world, &verdict, events);
-        self.finish(world, &verdict)
+        self.finish(world, &verdict).1
     }
 
     /// What the log of a script comes to.

@@ -16,6 +16,7 @@ use crate::{
 const SOON: Duration = Duration::from_secs(1);
 
 /// The state of affairs at a settle.
+#[derive(Default)]
 pub(super) struct Now {
     pub(super) state: Option<State>,
     pub(super) picker: Option<Arc<dyn Picker>>,
@@ -39,13 +40,8 @@ pub(super) struct Now {
 }
 
 impl Oracle {
-    pub(super) fn check(&mut self, world: &World) {
-        let shared = world.shared.clone();
-        let mut backends = mem::take(&mut self.backends);
-        let now = {
-            let inner = shared.lock();
-            self.look_at(&inner, world, &mut backends)
-        };
+    pub(super) fn check(&mut self, world: &World, now: Now) {
+        let backends = mem::take(&mut self.backends);
         if self.closed {
             self.check_old_pickers(world);
         } else {
@@ -58,8 +54,13 @@ impl Oracle {
         self.backends = backends;
     }
 
-    fn look_at(&mut self, inner: &Inner, world: &World, backends: &mut Vec<Backend>) -> Now {
+    pub(super) fn look_at(&mut self, inner: &Inner, world: &World) -> Now {
+        let mut backends = mem::take(&mut self.backends);
         backends.clear();
+        if self.keeps_up_only {
+            self.backends = backends;
+            return Now::default();
+        }
         for id in &inner.live {
             let sub = &inner.subs[id.index()];
             let known = self.known(*id);
@@ -100,8 +101,7 @@ impl Oracle {
             let gone = self.subs.get(sub.index()).is_some_and(|known| known.gone);
             gone.then(|| inner.subs[sub.index()].name.to_string())
         });
-        let count = |test: &dyn Fn(&Backend) -> bool| backends.iter().filter(|b| test(b)).count();
-        Now {
+        let mut now = Now {
             state: inner.published.as_ref().map(|(state, _)| *state),
             picker: inner.published.as_ref().map(|(_, picker)| picker.clone()),
             quiet: !about_to_act,
@@ -109,13 +109,24 @@ impl Oracle {
             timers,
             calls: inner.calls.len(),
             call_on_gone,
-            ready: count(&Backend::is_ready),
-            hopeful: count(&|b| b.is_moving() && !b.failed),
-            hopeful_known: count(&|b| b.is_moving() && !b.failed && b.told.is_some()),
-            moving: count(&Backend::is_moving),
-            resting: count(&|b| b.is_resting()),
-            failing: count(&|b| b.told == Some(State::TransientFailure)),
+            ready: 0,
+            hopeful: 0,
+            hopeful_known: 0,
+            moving: 0,
+            resting: 0,
+            failing: 0,
+        };
+        for backend in &backends {
+            let hopeful = backend.is_moving() && !backend.failed;
+            now.ready += usize::from(backend.is_ready());
+            now.hopeful += usize::from(hopeful);
+            now.hopeful_known += usize::from(hopeful && backend.told.is_some());
+            now.moving += usize::from(backend.is_moving());
+            now.resting += usize::from(backend.is_resting());
+            now.failing += usize::from(backend.told == Some(State::TransientFailure));
         }
+        self.backends = backends;
+        now
     }
 
     // --- connections ---
@@ -244,7 +255,7 @@ impl Oracle {
         let (Some(list), Some(before)) = (&self.list, &self.list_before) else {
             return false;
         };
-        let at = |endpoint: &&Endpoint| Endpoint::new(endpoint.addresses().iter().cloned()) == *set;
+        let at = |endpoint: &&Endpoint| are_same(endpoint.addresses(), set.addresses());
         let mut stayed: Vec<&Endpoint> = Vec::new();
         for endpoint in list.iter().filter(at) {
             if before.contains(endpoint) && !stayed.contains(&endpoint) {
@@ -253,8 +264,8 @@ impl Oracle {
         }
         let inner = world.shared.lock();
         let kept = backends.iter().filter(|b| {
-            let addresses = inner.subs[b.id.index()].addresses.iter().cloned();
-            !self.is_new(b) && Endpoint::new(addresses) == *set
+            let addresses = &inner.subs[b.id.index()].addresses;
+            !self.is_new(b) && are_same(addresses, set.addresses())
         });
         kept.count() >= stayed.len()
     }
@@ -279,14 +290,18 @@ impl Oracle {
             }
             let twice = backends.iter().find_map(|b| {
                 let sub = &inner.subs[b.id.index()];
-                let set = Endpoint::new(sub.addresses.iter().cloned());
                 let same = backends.iter().filter(|other| {
                     let addresses = &inner.subs[other.id.index()].addresses;
-                    Endpoint::new(addresses.iter().cloned()) == set
+                    are_same(addresses, &sub.addresses)
                 });
-                let wanted = self.wanted.iter().find(|(want, _)| *want == set);
+                let same = same.count();
+                if same == 1 {
+                    return None;
+                }
+                let mut wanted = self.wanted.iter();
+                let wanted = wanted.find(|(want, _)| are_same(want.addresses(), &sub.addresses));
                 let fine = wanted.map_or(1, |(_, count)| *count);
-                (same.count() > fine).then(|| sub.name.clone())
+                (same > fine).then(|| sub.name.clone())
             });
             if let Some(name) = twice {
                 self.broke(Law::OnePerEndpoint, || {
@@ -501,7 +516,7 @@ impl Oracle {
     // --- state and picker ---
 
     fn check_published(&mut self, world: &World, now: &Now, backends: &[Backend]) {
-        let (Some(state), Some(picker)) = (now.state, now.picker.clone()) else {
+        let (Some(state), Some(picker)) = (now.state, &now.picker) else {
             if self.answered && now.quiet {
                 self.broke(Law::FirstAnswerPublishes, || {
                     "the resolver has answered, and nothing was published".to_owned()
@@ -516,7 +531,7 @@ impl Oracle {
         // Asking a lazy policy's idle picker is what makes it connect.
         let asks = !(self.profile.lazy && state == State::Idle);
         if asks {
-            self.check_picks(world, now, backends, state, &*picker);
+            self.check_picks(world, now, backends, state, &**picker);
         }
         self.check_old_pickers(world);
     }
@@ -595,6 +610,13 @@ impl Oracle {
             self.broke(Law::StateMatchesSubConns, || tell("nothing is on its way"));
         }
     }
+}
+
+/// Whether these are the same addresses, whatever their order, as two endpoints would be the same.
+fn are_same(these: &[Address], those: &[Address]) -> bool {
+    these == those
+        || (these.iter().all(|address| those.contains(address))
+            && those.iter().all(|address| these.contains(address)))
 }
 
 fn shown(state: Option<State>) -> String {

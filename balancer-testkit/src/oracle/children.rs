@@ -41,6 +41,9 @@ struct Present {
 impl Oracle {
     /// Also forgets what the run told.
     pub(super) fn check_children(&mut self, world: &World) {
+        if !self.has_cast {
+            return;
+        }
         let told = mem::take(&mut self.run.told);
         let (present, quiet) = {
             let inner = world.shared.lock();

@@ -6,7 +6,7 @@ use balancer_api::{
     CallEvent, CallId, ConnectivityState as State, Endpoint, ResolvedAddrs, StateCause, Timestamp,
 };
 
-use super::{Callback, Known, OpenCall, Oracle, Resolved, Unanswered};
+use super::{Callback, Known, OpenCall, Oracle, Resolved, Unanswered, checks::Now};
 use crate::{
     Event, Law, SubId, World,
     conn::Inner,
@@ -15,11 +15,11 @@ use crate::{
 };
 
 impl Oracle {
-    /// Reads what is new in the log.
-    pub(super) fn follow(&mut self, world: &World) {
-        let shared = world.shared.clone();
-        let inner = shared.lock();
+    /// Reads what is new in the log, and says how things are now.
+    pub(super) fn follow(&mut self, world: &World) -> Now {
+        let inner = world.shared.lock();
         let has_cast = !inner.cast.actors.is_empty();
+        self.has_cast = has_cast;
         let from = self.read;
         self.read = inner.log.entries.len();
         for entry in &inner.log.entries[from..] {
@@ -54,6 +54,7 @@ impl Oracle {
                 Entry::Panicked(_) | Entry::Child(..) => {}
             }
         }
+        self.look_at(&inner, world)
     }
 
     fn told(&mut self, told: &Told, inner: &Inner) {
@@ -385,22 +386,20 @@ fn for_children(told: &Told) -> Option<Heard> {
 /// The distinct endpoints as address sets, with how many SubConns each should have: more than one
 /// where endpoints differ only in attributes of their own.
 fn wanted(endpoints: &[Endpoint]) -> Vec<(Endpoint, usize)> {
-    let mut distinct: Vec<&Endpoint> = Vec::new();
-    let mut sets: Vec<(Endpoint, usize)> = Vec::new();
+    let mut sets: Vec<(Endpoint, usize)> = Vec::with_capacity(endpoints.len());
     // Long lists are compared by a map; short ones, the usual case, faster without.
     let mut seen = std::collections::HashSet::new();
     let long = endpoints.len() > 16;
     let mut index = std::collections::HashMap::new();
-    for endpoint in endpoints {
+    for (nth, endpoint) in endpoints.iter().enumerate() {
         let new = if long {
             seen.insert(endpoint)
         } else {
-            !distinct.contains(&endpoint)
+            !endpoints[..nth].contains(endpoint)
         };
         if !new || endpoint.addresses().is_empty() {
             continue;
         }
-        distinct.push(endpoint);
         let set = if endpoint.attributes().is_empty() {
             endpoint.clone()
         } else {

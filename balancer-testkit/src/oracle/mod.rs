@@ -27,6 +27,8 @@ pub(crate) struct Oracle {
     laws: LawSet,
     verdict: Verdict,
     broken: bool,
+    /// What happens has been judged before, as a script of its own.
+    keeps_up_only: bool,
 
     /// How much of the log was read.
     read: usize,
@@ -68,10 +70,13 @@ pub(crate) struct Oracle {
     calls: Vec<OpenCall>,
     /// Calls that ended without an answer.
     unanswered: Vec<Unanswered>,
+    /// There are scripted children.
+    has_cast: bool,
     /// Scripted children, at the last settle.
     kids: Vec<Kid>,
     /// Kept to save allocations.
     backends: Vec<Backend>,
+    picked: Vec<SubId>,
 }
 
 /// What the policy knows of one SubConn.
@@ -200,6 +205,7 @@ impl Oracle {
             laws,
             verdict: verdict.clone(),
             broken: false,
+            keeps_up_only: false,
             read: 0,
             subs: Vec::new(),
             list: None,
@@ -224,8 +230,10 @@ impl Oracle {
             old: Vec::new(),
             calls: Vec::new(),
             unanswered: Vec::new(),
+            has_cast: false,
             kids: Vec::new(),
             backends: Vec::new(),
+            picked: Vec::new(),
         };
         (oracle, verdict)
     }
@@ -247,11 +255,15 @@ impl Watcher for Oracle {
         self.old.clear();
     }
 
+    fn keep_up_only(&mut self, only: bool) {
+        self.keeps_up_only = only;
+    }
+
     fn settled(&mut self, world: &mut World) {
         if self.broken {
             return;
         }
-        self.follow(world);
+        let now = self.follow(world);
         if let Some(message) = world.panic_message() {
             let message = message.to_owned();
             self.broke(Law::NoPanic, || format!("panicked: {message}"));
@@ -263,7 +275,9 @@ impl Watcher for Oracle {
             });
             return;
         }
-        self.check(world);
+        if !self.keeps_up_only {
+            self.check(world, now);
+        }
         self.check_children(world);
         let run = &mut self.run;
         run.callbacks = 0;

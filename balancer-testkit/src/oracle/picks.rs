@@ -25,7 +25,8 @@ impl Oracle {
             Spread::Sticks => 2,
             _ => now.ready.clamp(2, 8),
         };
-        let mut picked: Vec<SubId> = Vec::new();
+        let mut picked = mem::take(&mut self.picked);
+        picked.clear();
         for _ in 0..count {
             let outcome = probe(&world.shared, picker);
             if let Some(id) = outcome.sub() {
@@ -36,9 +37,14 @@ impl Oracle {
                 return;
             }
         }
-        if picked.len() < count || !now.quiet {
-            return;
+        if picked.len() == count && now.quiet {
+            self.check_picked(world, backends, cycle, &picked);
         }
+        self.picked = picked;
+    }
+
+    /// Where the picks went, taken together.
+    fn check_picked(&mut self, world: &World, backends: &[Backend], cycle: bool, picked: &[SubId]) {
         if self.profile.sticks_to_one() && picked.iter().any(|id| *id != picked[0]) {
             self.broke(Law::ReadyIsPicked, || {
                 "picks of a policy that sticks to one went to two SubConns".to_owned()
@@ -51,7 +57,10 @@ impl Oracle {
             if let Some(backend) = missed {
                 let name = world.shared.name_of(backend.id);
                 self.broke(Law::ReadyIsPicked, || {
-                    format!("{name} is READY and not one of {count} picks got it")
+                    format!(
+                        "{name} is READY and not one of {} picks got it",
+                        picked.len()
+                    )
                 });
             }
             if let Some(backend) = ready.find(|b| times(b) != 2) {
@@ -196,12 +205,14 @@ impl Oracle {
         {
             return;
         }
+        let mut ids = Vec::new();
         if self.old.len() == OLD_PICKERS {
-            self.old.remove(0);
+            (_, ids) = self.old.remove(0);
+            ids.clear();
         }
         let ready = backends.iter().filter(|b| b.told == Some(State::Ready));
-        self.old
-            .push((picker.clone(), ready.map(|b| b.id).collect()));
+        ids.extend(ready.map(|b| b.id));
+        self.old.push((picker.clone(), ids));
     }
 
     pub(super) fn check_old_pickers(&mut self, world: &World) {
