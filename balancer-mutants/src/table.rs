@@ -12,10 +12,13 @@ use crate::{
     happy_first::{self, HappyFirst},
     least_busy::{self, least_busy},
     models::RoundRobinModel,
+    newcomers::{self, grudging, newcomers},
     page_first::{self, PageFirst},
     pick_first::{self, PickFirst},
+    priority::{self, Priority},
     prober::{self, prober},
     round_robin::{self, RoundRobin},
+    unusual_more::LazyRoundRobin,
 };
 
 /// One wrong policy.
@@ -263,6 +266,44 @@ pub fn mutants() -> Vec<Mutant> {
                 .with_scripted_instance(Wrapper(bug, Arc::new(ScriptedChild::new()))),
         );
     }
+    use priority::Bug as F;
+    for bug in [
+        F::NeverWaitsWithATimer,
+        F::TimerOnlyOnce,
+        F::TimerIsNotCancelled,
+        F::StaysWithSecond,
+        F::SecondIsClosedTooEarly,
+        F::SecondIsNeverTried,
+    ] {
+        let profile = Profile::spreads().partitions().fails_over();
+        add(
+            format!("priority/{bug:?}"),
+            Arc::new(Priority(bug)),
+            profile,
+        );
+    }
+    use newcomers::Bug as N;
+    for bug in [N::NewcomersGetAll, N::NeverWarms, N::TimerOutlivesBackend] {
+        let profile = Profile::spreads().warms_up(newcomers::WARM_AFTER);
+        add(format!("newcomers/{bug:?}"), newcomers(bug), profile);
+    }
+    add(
+        "grudging/NeverForgives".to_owned(),
+        grudging(newcomers::Grudge::NeverForgives),
+        Profile::spreads().leaves_out_for(newcomers::OUT_FOR),
+    );
+    add(
+        "grudging/SlotsOfAnOldList".to_owned(),
+        grudging(newcomers::Grudge::SlotsOfAnOldList),
+        Profile::spreads(),
+    );
+    add(
+        "lazy_round_robin/ConnectsAtOnce".to_owned(),
+        Arc::new(LazyRoundRobin {
+            connects_at_once: true,
+        }),
+        Profile::spreads().on_demand().not_sticky(),
+    );
     all
 }
 
@@ -283,6 +324,9 @@ impl Mutant {
         let mut world = World::new(self.builder.clone(), setup);
         let mut run = |script: &str| world.run(script).map_err(|error| error.to_string());
         let sticks = self.name.contains("_first/");
+        if self.name.starts_with("priority/") {
+            return standby_smoke(&mut world);
+        }
         if sticks {
             run("update a b c")?;
             if self.name.starts_with("page") {
@@ -356,6 +400,42 @@ impl Mutant {
         let profile = self.profile.clone().only(laws);
         let suite = Conformance::with_knobs(self.builder.clone(), profile, knobs());
         suite.first_failure()
+    }
+}
+
+/// As [`Mutant::smoke`], for a policy whose `b` and `c` stand by: `a` comes up and serves, then it
+/// fails and they do.
+fn standby_smoke(world: &mut World) -> Result<(), String> {
+    let mut run = |script: &str| world.run(script).map_err(|error| error.to_string());
+    run("update a b c; connecting a; ready a")?;
+    let mut used = Vec::new();
+    let mut serve = |world: &mut World| {
+        for n in 0..150 {
+            let rpc = world.start_rpc(&balancer_api_pick_options());
+            match rpc.outcome().name() {
+                Some(name) if used.iter().any(|known| known == name) => {}
+                Some(name) => used.push(name.to_owned()),
+                None => return Err(format!("pick {n}: {}", rpc.outcome())),
+            }
+            rpc.ok();
+        }
+        Ok(())
+    };
+    serve(world)?;
+    world
+        .run("lost a; connecting a; failed a")
+        .map_err(|error| error.to_string())?;
+    for line in ["connecting b", "connecting c", "ready b", "ready c"] {
+        // One that never turns to them is found out by the suite.
+        let _ = world.run(line);
+    }
+    if world.state() != Some(balancer_api::ConnectivityState::Ready) {
+        return Ok(());
+    }
+    serve(world)?;
+    match used.len() {
+        3 => Ok(()),
+        count => Err(format!("{count} backends used: {used:?}")),
     }
 }
 

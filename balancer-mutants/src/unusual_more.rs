@@ -34,8 +34,11 @@ pub fn first_ready() -> Arc<dyn Builder> {
 }
 
 /// A round robin that connects when an RPC is picked, and not before.
-#[derive(Clone, Copy, Debug)]
-pub struct LazyRoundRobin;
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LazyRoundRobin {
+    /// A mutant: it does so before.
+    pub connects_at_once: bool,
+}
 
 /// Two round robins, each with every other endpoint; RPCs alternate between those that work.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +94,7 @@ impl Picker for ChoosingPicker {
 // --- lazy ---
 
 struct Lazy {
+    connects_at_once: bool,
     cc: Arc<dyn ClientConn>,
     entries: Vec<(Endpoint, SubConn, State, bool)>,
     error: String,
@@ -116,6 +120,7 @@ impl Builder for LazyRoundRobin {
     }
     fn build(&self, cc: Arc<dyn ClientConn>, _: BuildOptions) -> Box<dyn Balancer> {
         Box::new(Lazy {
+            connects_at_once: self.connects_at_once,
             cc,
             entries: Vec::new(),
             error: String::new(),
@@ -239,6 +244,9 @@ impl Balancer for Lazy {
         if resolved.endpoints.is_empty() {
             self.resolver_error = Some("zero addresses".to_owned());
             return Err(Rejected::new("zero addresses"));
+        }
+        if self.connects_at_once {
+            self.connect_all();
         }
         Ok(())
     }

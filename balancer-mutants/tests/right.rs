@@ -7,8 +7,10 @@ use balancer_mutants::{
     composite::{self, Halves, Wrapper},
     happy_first::{self, HappyFirst},
     least_busy::{self, least_busy},
+    newcomers::{self, grudging, newcomers},
     page_first::{self, PageFirst},
     pick_first::{self, PickFirst},
+    priority::{self, Priority},
     prober::{self, prober},
     round_robin::{self, RoundRobin},
     unusual::{self, Batching, NeverReuses, PageRoundRobin},
@@ -44,9 +46,24 @@ conformance!(two_choices: unusual_more::two_choices(), Profile::spreads());
 conformance!(by_method: unusual_more::by_method(), Profile::spreads());
 conformance!(by_session: unusual_more::by_session(), Profile::spreads());
 conformance!(first_ready: unusual_more::first_ready(), Profile::sticks());
-conformance!(lazy_round_robin: LazyRoundRobin, Profile::spreads().lazy().not_sticky());
+conformance!(
+    lazy_round_robin: LazyRoundRobin::default(),
+    Profile::spreads().on_demand().not_sticky()
+);
 conformance!(split: Split, Profile::spreads().partitions());
-conformance!(failover: Failover, Profile::spreads().selective().partitions());
+conformance!(failover: Failover, Profile::spreads().fails_over().partitions());
+conformance!(
+    standing_by: Priority(priority::Bug::None),
+    Profile::spreads().fails_over().partitions()
+);
+conformance!(
+    warming_up: newcomers(newcomers::Bug::None),
+    Profile::spreads().warms_up(newcomers::WARM_AFTER)
+);
+conformance!(
+    leaving_out: grudging(newcomers::Grudge::None),
+    Profile::spreads().leaves_out_for(newcomers::OUT_FOR)
+);
 
 // Composites, with children of ours and with scripted ones.
 conformance!(
@@ -76,7 +93,7 @@ conformance!(
         .with_scripted_instance(Halves(composite::Bug::None, scripted()))
 );
 conformance!(
-    lazy_halves: Halves(composite::Bug::None, Arc::new(LazyRoundRobin)),
+    lazy_halves: Halves(composite::Bug::None, Arc::new(LazyRoundRobin::default())),
     Profile::spreads()
         .lazy()
         .not_sticky()

@@ -164,7 +164,8 @@ laws! {
     BackoffIsKept("backoff_is_kept", Connections,
         "A new SubConn knows of no back-off: a dead backend would be dialled in a hot loop.",
         "SubConn; connection back-off"),
-    /// A lazy policy connects a lost connection only when an RPC is picked or somebody asks.
+    /// A lazy policy connects a lost connection only when an RPC is picked or somebody asks; one that
+    /// connects on demand, the first one too.
     NoConnectWithoutNeed("no_connect_without_need", Connections,
         "Thousands of clients that need nothing would keep connections.",
         "pick_first, IDLE"),
@@ -271,7 +272,8 @@ laws! {
         "It would keep a core busy.",
         "ClientConn::wake"),
 
-    /// Whatever happened before: when the world turns good the policy becomes READY and picks.
+    /// Whatever happened before: when the world turns good the policy becomes READY and picks; one
+    /// that fails over, also when a single backend is good.
     Liveness("liveness", Liveness,
         "Stuck policies are the commonest severe bug of every gRPC.",
         "gRPC C-core's fuzzer of pick_first, for every policy"),
@@ -351,7 +353,7 @@ laws! {
 /// assert_eq!(LawSet::of(&[Law::Liveness]).iter().count(), 1);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct LawSet(u64);
+pub struct LawSet(u128);
 
 /// A law that was broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -412,7 +414,7 @@ impl Family {
 impl LawSet {
     /// Every law.
     pub const fn all() -> Self {
-        Self(u64::MAX)
+        Self(u128::MAX)
     }
 
     /// None.
@@ -475,5 +477,5 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Laws fit a set of 64 bits.
-const _: () = assert!(Law::ALL.len() <= 64);
+/// Laws fit a set of 128 bits.
+const _: () = assert!(Law::ALL.len() <= 128);

@@ -155,6 +155,14 @@ impl Log {
         &self.entries
     }
 
+    /// What the script did.
+    pub(crate) fn events(&self) -> impl Iterator<Item = &Event> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Event(event) => Some(event),
+            _ => None,
+        })
+    }
+
     /// The name that a SubConn had when it was made.
     pub fn name(&self, sub: SubId) -> &str {
         self.names.get(sub.index()).map_or("?", |name| name)

@@ -1,6 +1,6 @@
 //! What a policy claims, so that the kit knows what to hold it to.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use balancer_api::{Builder, Reconnect};
 
@@ -20,9 +20,12 @@ use crate::{
 /// | sticks to one backend, and connects to it when an RPC comes (`pick_first`) | [`sticks()`](Self::sticks)`.`[`lazy()`](Self::lazy) |
 /// | does so in the reference page's way: hands out an IDLE SubConn | `sticks().`[`page_lazy()`](Self::page_lazy) |
 /// | keeps all connected, and uses the first that is READY | `sticks()` |
-/// | ejects the worst, or serves one group while another waits | `spreads().`[`selective()`](Self::selective) |
+/// | ejects the worst for a while | `spreads().`[`leaves_out_for(longest)`](Self::leaves_out_for) |
+/// | leaves some out by a judgement of its own, for ever if need be | `spreads().`[`selective()`](Self::selective) |
+/// | serves one group of endpoints, and turns to the next where that fails (`priority`) | `spreads().`[`fails_over()`](Self::fails_over) |
 /// | connects to some of the endpoints only | `spreads().`[`subsets()`](Self::subsets) |
-/// | hashes RPCs, and connects where one leads when it comes (`ring_hash`) | `spreads().lazy().`[`may_hold_all()`](Self::may_hold_all) |
+/// | hashes RPCs, and connects where one leads when it comes (`ring_hash`) | `spreads().`[`on_demand()`](Self::on_demand)`.`[`may_hold_all()`](Self::may_hold_all) |
+/// | gives a new backend less at first | `spreads().`[`warms_up(longest)`](Self::warms_up) |
 /// | warms a READY backend up before it uses it | `spreads().`[`may_hold_all()`](Self::may_hold_all) |
 /// | probes backends by calls of its own | `spreads()`: the kit notices the calls |
 /// | drops RPCs on purpose | `.`[`drops()`](Self::drops) |
@@ -49,6 +52,12 @@ pub struct Profile {
     pub(crate) sticky: bool,
     pub(crate) drops: bool,
     pub(crate) selective: bool,
+    /// How long a READY backend may be left out.
+    pub(crate) leaves_out_for: Option<Duration>,
+    /// How long a new backend may get less.
+    pub(crate) warms_up: Option<Duration>,
+    pub(crate) fails_over: Option<FailOver>,
+    pub(crate) on_demand: bool,
     pub(crate) subsets: bool,
     pub(crate) may_hold_all: bool,
     pub(crate) division: Division,
@@ -75,6 +84,15 @@ pub(crate) enum Division {
     Parts,
     /// An endpoint may have several children.
     Shared,
+}
+
+/// What a policy that has failed over does when the better is back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailOver {
+    /// It goes back.
+    Returns,
+    /// It stays where it is.
+    Stays,
 }
 
 /// What a composite makes of its children's states.
@@ -136,6 +154,10 @@ impl Profile {
             sticky: true,
             drops: false,
             selective: false,
+            leaves_out_for: None,
+            warms_up: None,
+            fails_over: None,
+            on_demand: false,
             subsets: false,
             may_hold_all: false,
             division: Division::None,
@@ -216,6 +238,49 @@ impl Profile {
     pub fn selective(mut self) -> Self {
         self.selective = true;
         self
+    }
+
+    /// As [`selective`](Self::selective), and not for ever: a READY backend that is left out gets RPCs
+    /// again once none has failed for `longest`, whatever was before. For a policy that doubles the
+    /// time of an ejection this is the greatest time.
+    #[must_use]
+    pub fn leaves_out_for(mut self, longest: Duration) -> Self {
+        self.leaves_out_for = Some(longest);
+        self.selective()
+    }
+
+    /// A backend that has become READY gets less than its share until it has been READY for
+    /// `longest`, and its share from then on.
+    #[must_use]
+    pub fn warms_up(mut self, longest: Duration) -> Self {
+        self.warms_up = Some(longest);
+        self
+    }
+
+    /// It serves one group of endpoints while others stand by, connected or not, and turns to them
+    /// when those that it prefers have failed, or take longer to connect than a timer of its own
+    /// allows (`priority`, gRFC A56). When they are READY again it goes back. Implies
+    /// [`selective`](Self::selective) and [`may_hold_all`](Self::may_hold_all).
+    #[must_use]
+    pub fn fails_over(mut self) -> Self {
+        self.fails_over = Some(FailOver::Returns);
+        self.selective().may_hold_all()
+    }
+
+    /// As [`fails_over`](Self::fails_over), but it does not go back.
+    #[must_use]
+    pub fn fails_over_and_stays(mut self) -> Self {
+        self = self.fails_over();
+        self.fails_over = Some(FailOver::Stays);
+        self
+    }
+
+    /// As [`lazy`](Self::lazy), and even the first connection is made only when an RPC is picked, or
+    /// somebody asks, or another backend has failed (`ring_hash`, gRFC A42).
+    #[must_use]
+    pub fn on_demand(mut self) -> Self {
+        self.on_demand = true;
+        self.lazy()
     }
 
     /// It connects to some of the endpoints only; implies [`selective`](Self::selective).
@@ -376,6 +441,11 @@ impl Profile {
         Some((builder, profile))
     }
 
+    /// Whether endpoints may have no SubConn.
+    pub(crate) fn may_skip_endpoints(&self) -> bool {
+        self.subsets || self.fails_over.is_some()
+    }
+
     pub(crate) fn sticks_to_one(&self) -> bool {
         self.spread == Spread::Sticks
     }
@@ -406,6 +476,10 @@ impl fmt::Debug for Profile {
             .field("sticky", &self.sticky)
             .field("drops", &self.drops)
             .field("selective", &self.selective)
+            .field("leaves_out_for", &self.leaves_out_for)
+            .field("warms_up", &self.warms_up)
+            .field("fails_over", &self.fails_over)
+            .field("on_demand", &self.on_demand)
             .field("subsets", &self.subsets)
             .field("may_hold_all", &self.may_hold_all)
             .field("division", &self.division)

@@ -497,6 +497,24 @@ impl World {
         timers.map(|(at, _)| *at).min()
     }
 
+    /// The timers and calls of a policy that has no SubConn left, if it has any and nothing is about
+    /// to happen.
+    pub(crate) fn left_over_nothing(&self) -> Option<(usize, usize)> {
+        if self.holding || self.panicked.is_some() {
+            return None;
+        }
+        let inner = self.shared.lock();
+        if !inner.live.is_empty() || !inner.queue.is_empty() || inner.published.is_none() {
+            return None;
+        }
+        let timers = inner.due.iter();
+        let timers = timers
+            .filter(|(_, due)| matches!(due, Due::Timer(_)))
+            .count();
+        let calls = inner.calls.len();
+        (timers + calls > 0).then_some((timers, calls))
+    }
+
     /// The list that was last delivered.
     pub fn list(&self) -> &List {
         &self.list

@@ -32,6 +32,7 @@ pub(crate) fn done_keeps_books(trial: &Trial, seed: u64) -> Result<usize, Violat
     picks += waiting(trial, seed).map_err(broken)?;
     picks += late(trial, seed).map_err(broken)?;
     picks += later_still(trial, seed).map_err(broken)?;
+    picks += joined(trial, seed).map_err(broken)?;
     picks += crowded(trial, seed).map_err(broken)?;
     Ok(picks)
 }
@@ -181,6 +182,32 @@ fn later_still(trial: &Trial, seed: u64) -> Result<usize, String> {
     Ok(total + used_alike(&mut world, trial, count, &after)?)
 }
 
+/// As [`later_still`], and what changes meanwhile is that another backend joins: nothing else does
+/// between the ends and the count.
+fn joined(trial: &Trial, seed: u64) -> Result<usize, String> {
+    if trial.profile.sticks_to_one() || trial.profile.lazy {
+        return Ok(0);
+    }
+    let count = 3;
+    let mut world = all_ready(&trial.seeded(seed), count)?;
+    let picker = world.picker();
+    let total = TIMES * count;
+    let open: Vec<_> = (0..total)
+        .map(|n| varied(n, |options| world.pick_from(picker.as_deref(), options)))
+        .collect();
+    drop(picker);
+    let names: Vec<String> = (0..=count).map(backend).collect();
+    let _ = world.apply(&Event::Update(crate::List::named(&names)));
+    let is_there = come_back(&mut world, &backend(count));
+    end_all(open);
+    world.catch_up();
+    if !is_there {
+        return Ok(total);
+    }
+    let after = format!("{total} RPCs ended after another backend joined");
+    Ok(total + used_alike(&mut world, trial, count + 1, &after)?)
+}
+
 fn end_all(rpcs: impl IntoIterator<Item = crate::Rpc>) {
     for rpc in rpcs {
         rpc.end(End::Ok);
@@ -188,7 +215,7 @@ fn end_all(rpcs: impl IntoIterator<Item = crate::Rpc>) {
 }
 
 /// Whether the backend is READY again.
-fn come_back(world: &mut crate::World, name: &str) -> bool {
+pub(super) fn come_back(world: &mut crate::World, name: &str) -> bool {
     for _ in 0..4 {
         world.catch_up();
         for step in [Move::Connecting, Move::Ready] {

@@ -1,9 +1,11 @@
 //! Who gets how much.
 
-use super::Trial;
+use std::time::Duration;
+
+use super::{Trial, done::come_back};
 use crate::{
     Event, Law, Move, Violation,
-    bench::{all_ready, backend, counts, number, random, varied},
+    bench::{all_ready, backend, counts, gather, number, random, varied},
     profile::Spread,
 };
 
@@ -42,6 +44,11 @@ pub(crate) fn fairness(trial: &Trial, seed: u64) -> Result<usize, Violation> {
     }
     if trial.laws.has(Law::EvenShare) && spread == Spread::Some {
         picks += everyone(trial, seed).map_err(broken(Law::EvenShare))?;
+    }
+    if let Some(longest) = trial.profile.warms_up
+        && trial.laws.has(Law::EvenShare)
+    {
+        picks += newcomer(trial, seed, longest).map_err(broken(Law::EvenShare))?;
     }
     Ok(picks)
 }
@@ -164,4 +171,52 @@ fn everyone(trial: &Trial, seed: u64) -> Result<usize, String> {
         )),
         None => Ok(total),
     }
+}
+
+/// A backend that joins others gets less than its share at first, and its share when it is warm.
+fn newcomer(trial: &Trial, seed: u64, longest: Duration) -> Result<usize, String> {
+    const TOTAL: usize = 900;
+    let count = 3;
+    let mut world = all_ready(&trial.seeded(seed), count - 1)?;
+    let _ = world.apply(&Event::Advance(longest));
+    let names: Vec<String> = (0..count).map(backend).collect();
+    let refused = |refused: crate::Refused| refused.to_string();
+    world
+        .apply(&Event::Update(crate::List::named(&names)))
+        .map_err(refused)?;
+    if !come_back(&mut world, &backend(count - 1)) {
+        return Err("a backend that joins others is not connected".to_owned());
+    }
+    let shares = |world: &mut crate::World| {
+        let mut got = vec![0usize; count];
+        for n in 0..TOTAL {
+            let picker = world.picker();
+            let rpc = varied(n, |options| world.pick_from(picker.as_deref(), options));
+            let backend = rpc.sub().and_then(|sub| number(&world.shared, sub));
+            if let Some(times) = backend.and_then(|backend| got.get_mut(backend)) {
+                *times += 1;
+            }
+            rpc.end(crate::End::Ok);
+            world.catch_up();
+        }
+        got
+    };
+    let fair = TOTAL / count;
+    let at_first = shares(&mut world);
+    // Nine tenths: by chance alone an even share of 300 is not below 270 more than once in fifty, and
+    // one that warms up is far below.
+    if at_first[count - 1] * 10 > fair * 9 {
+        return Err(format!(
+            "seed {seed}: the last of {count} backends has just become READY, and RPCs went {at_first:?}"
+        ));
+    }
+    let _ = world.apply(&Event::Advance(longest));
+    gather(&mut world);
+    let warm = shares(&mut world);
+    if warm[count - 1] * 10 < fair * 7 {
+        return Err(format!(
+            "seed {seed}: the last of {count} backends has been READY for {longest:?}, and RPCs went {warm:?}"
+        ));
+    }
+    Ok(2 * TOTAL)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use balancer_api::{ConnectivityState as State, Reconnect};
+use balancer_api::{Address, ConnectivityState as State, Reconnect};
 
 use crate::{
     Event, List, Move, Profile, SubId, World,
@@ -39,7 +39,7 @@ pub(crate) fn turn_good(world: &mut World, profile: &Arc<Profile>) -> Result<(),
             continue;
         }
         if world.state() == Some(State::Ready) && serves(world, profile) {
-            match picks_all(world, profile) {
+            match picks_all(world, profile).and_then(|()| uses_the_left_out(world, profile)) {
                 Ok(()) => return Ok(()),
                 // It may be about to try again.
                 Err(message) => missed = Some(message),
@@ -75,13 +75,13 @@ thread_local! {
     static GOOD: List = List::parse("a b c");
 }
 
-fn good_list() -> List {
+pub(super) fn good_list() -> List {
     GOOD.with(Clone::clone)
 }
 
 /// Moves every SubConn one step towards READY; whether any moved.
 fn improve(world: &mut World) -> bool {
-    let steps: Vec<(SubId, Move)> = {
+    let steps: Vec<(SubId, Move, Option<Address>)> = {
         let inner = world.shared.lock();
         let steps = inner.live.iter().filter_map(|id| {
             let sub = &inner.subs[id.index()];
@@ -95,15 +95,20 @@ fn improve(world: &mut World) -> bool {
                 State::TransientFailure => Move::Connecting,
                 _ => return None,
             };
-            Some((*id, step))
+            Some((*id, step, None))
         });
         steps.collect()
     };
+    move_all(world, steps)
+}
+
+/// Makes these moves, those of them that are still legal in their turn; whether any was.
+pub(super) fn move_all(world: &mut World, steps: Vec<(SubId, Move, Option<Address>)>) -> bool {
     let mut moved = false;
-    for (id, step) in steps {
+    for (id, step, address) in steps {
         // An earlier step may have made the policy remove this one.
         let removed = world.shared.lock().subs[id.index()].removed;
-        if !removed && world.step(None, id, step, None, None).is_ok() {
+        if !removed && world.step(None, id, step, address, None).is_ok() {
             moved = true;
             world.happened += 1;
             world.catch_up();
@@ -142,25 +147,45 @@ fn serves(world: &World, profile: &Profile) -> bool {
     })
 }
 
+/// Whether READY backends that are left out come back when nothing has failed for long enough.
+fn uses_the_left_out(world: &mut World, profile: &Profile) -> Result<(), String> {
+    let Some(longest) = profile.leaves_out_for else {
+        return Ok(());
+    };
+    for n in 0..8 {
+        let picker = world.picker();
+        varied(n, |options| world.pick_from(picker.as_deref(), options)).end(crate::End::Ok);
+    }
+    let _ = world.apply(&Event::Advance(longest));
+    all_are_used(world)
+        .map_err(|message| format!("{message}, and for {longest:?} no RPC has failed"))
+}
+
 /// RPCs that go on until all have picked, so that a policy that looks for the least busy backend
 /// must use them all.
 fn picks_all(world: &mut World, profile: &Profile) -> Result<(), String> {
     if profile.sticks_to_one() || profile.selective {
         return Ok(());
     }
+    if profile.spread == Spread::Exact {
+        // The oracle has seen each of them in every cycle.
+        let inner = world.shared.lock();
+        let backends = inner.live.iter().map(|id| &inner.subs[id.index()]);
+        return match backends.filter(|sub| !sub.lookaside).count() {
+            3 => Ok(()),
+            count => Err(format!("{count} SubConns live for a list of three")),
+        };
+    }
+    all_are_used(world)
+}
+
+fn all_are_used(world: &mut World) -> Result<(), String> {
     let names: Vec<Arc<str>> = {
         let inner = world.shared.lock();
         let backends = inner.live.iter().map(|id| &inner.subs[id.index()]);
         let backends = backends.filter(|sub| !sub.lookaside);
         backends.map(|sub| sub.name.clone()).collect()
     };
-    if profile.spread == Spread::Exact {
-        // The oracle has seen each of them in every cycle.
-        return match names.len() {
-            3 => Ok(()),
-            count => Err(format!("{count} SubConns live for a list of three")),
-        };
-    }
     let picker = world.picker();
     let mut missing = names;
     let mut open = Vec::new();

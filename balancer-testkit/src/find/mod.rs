@@ -3,6 +3,7 @@
 mod alphabet;
 mod done;
 mod explore;
+mod fail_over;
 mod fairness;
 mod liveness;
 mod random;

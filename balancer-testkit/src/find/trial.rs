@@ -1,10 +1,13 @@
 //! One run of one script under the oracle's eyes.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use balancer_api::{Builder, LbConfig};
 
-use super::{Failure, liveness, shrink};
+use super::{Failure, fail_over, liveness, shrink};
 use crate::{
     Event, Law, LawSet, Log, Profile, Scenario, Setup, Violation, World,
     differ::{AgainstModel, AgainstPolicy},
@@ -18,7 +21,9 @@ pub(crate) struct Trial {
     pub(crate) profile: Arc<Profile>,
     pub(crate) setup: Setup,
     pub(crate) laws: LawSet,
-    config: Option<LbConfig>,
+    pub(super) config: Option<LbConfig>,
+    /// Where RPCs go in a good world, when nothing has happened before.
+    pub(super) preferred: Arc<OnceLock<BTreeSet<Arc<str>>>>,
 }
 
 /// What a script came to.
@@ -50,6 +55,7 @@ impl Trial {
             setup,
             laws,
             config,
+            preferred: Arc::default(),
         }
     }
 
@@ -112,6 +118,15 @@ impl Trial {
             return;
         }
         if !world.is_closed() {
+            if self.laws.has(Law::NoPileUp)
+                && let Some(message) = self.piles_up(world)
+            {
+                verdict.set(Violation {
+                    law: Law::NoPileUp,
+                    message,
+                });
+                return;
+            }
             world.release();
             if self.laws.has(Law::QuietWithoutNews)
                 && !verdict.is_broken()
@@ -126,7 +141,7 @@ impl Trial {
                 return;
             }
             if self.laws.has(Law::Liveness)
-                && let Err(message) = liveness::turn_good(world, &self.profile)
+                && let Err(message) = self.turn_good(world, verdict)
             {
                 verdict.set(Violation {
                     law: Law::Liveness,
@@ -146,6 +161,51 @@ impl Trial {
         if self.laws.has(Law::SilentAfterClose) && !verdict.is_broken() {
             let _ = world.apply(&Event::Late);
         }
+    }
+
+    /// The world turns good: for a policy that fails over, first in part.
+    fn turn_good(&self, world: &mut World, verdict: &Verdict) -> Result<(), String> {
+        let fails_over = self.profile.fails_over.is_some();
+        if fails_over {
+            fail_over::turn_partly_good(world)?;
+        }
+        if verdict.is_broken() {
+            return Ok(());
+        }
+        liveness::turn_good(world, &self.profile)?;
+        if fails_over && !verdict.is_broken() {
+            fail_over::has_gone_back(self, world)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what is left when all SubConns are gone becomes more each time that the same happens
+    /// again. Once is no proof: a policy may have a timer of its own.
+    fn piles_up(&self, world: &World) -> Option<String> {
+        let left = world.left_over_nothing()?;
+        let script: Vec<Event> = world.log(|log| log.events().cloned().collect());
+        let again = |times: usize| {
+            let mut world = World::with_config(
+                self.builder.clone(),
+                self.setup.clone(),
+                self.config.clone(),
+            );
+            for event in std::iter::repeat_n(&script, times).flatten() {
+                world.apply(event).ok()?;
+            }
+            world.left_over_nothing()
+        };
+        let (twice, thrice) = (again(2)?, again(3)?);
+        let grows = |from: usize, to: usize| from > 0 && to > from;
+        let (timers, calls) = left;
+        let timers_grow = grows(timers, twice.0) && grows(twice.0, thrice.0);
+        let calls_grow = grows(calls, twice.1) && grows(twice.1, thrice.1);
+        (timers_grow || calls_grow).then(|| {
+            format!(
+                "{timers} timers and {calls} calls are left when every SubConn is gone; when all this happens again {} and {}, and once more {} and {}",
+                twice.0, twice.1, thrice.0, thrice.1
+            )
+        })
     }
 
     fn holds_removed(&self, world: &mut World, verdict: &Verdict) -> bool {

@@ -184,7 +184,8 @@ impl Oracle {
                 });
             }
             // Another may be chosen for another list.
-            let chosen = self.profile.subsets && !self.is_remade(world, &addresses, backends);
+            let chosen =
+                self.may_choose_others(now) && !self.is_remade(world, &addresses, backends);
             if listed
                 && !chosen
                 && !self.was_incomplete
@@ -205,6 +206,12 @@ impl Oracle {
                 });
             }
         }
+    }
+
+    /// Whether a listed endpoint may lose its READY SubConn because others are preferred now.
+    fn may_choose_others(&self, now: &Now) -> bool {
+        // Who stands by is let go when what is preferred can serve, and not before.
+        self.profile.subsets || (self.profile.fails_over.is_some() && now.ready > 0)
     }
 
     /// Whether an endpoint that lost its SubConn has a new one: it went from one child to another.
@@ -357,7 +364,7 @@ impl Oracle {
         let missing: usize = missing
             .map(|((_, want), have)| want.saturating_sub(*have))
             .sum();
-        let few_are_fine = missing <= self.refusals || self.profile.subsets;
+        let few_are_fine = missing <= self.refusals || self.profile.may_skip_endpoints();
         let many_are_fine = self.profile.division == Division::Shared;
         let wrong = self.wanted.iter().zip(&have).find(|((_, want), have)| {
             (**have > *want && !many_are_fine) || (**have < *want && !few_are_fine)

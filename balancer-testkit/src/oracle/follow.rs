@@ -182,6 +182,7 @@ impl Oracle {
             self.unanswered.retain(|gone| gone.sub != id);
         }
         if state == State::Idle && before != Some(State::Idle) {
+            self.ever_wanted |= self.wanted_connection;
             self.wanted_connection = false;
         }
         if state == State::Ready {
@@ -280,12 +281,18 @@ impl Oracle {
                 if again {
                     let name = inner.subs[id.index()].name.clone();
                     self.broke(Law::RemovedOnce, || format!("{name} was removed twice"));
-                } else if ready && matches!(self.callback, Callback::Resolved | Callback::ExitIdle)
-                {
+                } else if ready && self.is_about_the_list() {
                     let addresses = inner.subs[id.index()].addresses.clone();
-                    // The list is still the old one here.
                     let set = Endpoint::new(addresses.iter().cloned());
-                    let was_endpoint = self.wanted.iter().any(|(want, _)| *want == set);
+                    let in_old = |list: &Arc<[Endpoint]>| {
+                        let mut sets = list.iter().map(Endpoint::addresses);
+                        sets.any(|at| Endpoint::new(at.iter().cloned()) == set)
+                    };
+                    let was_endpoint = match self.callback {
+                        Callback::Settle => self.list_before.as_ref().is_some_and(in_old),
+                        // The list is still the old one here.
+                        _ => self.wanted.iter().any(|(want, _)| *want == set),
+                    };
                     self.run.removed_ready.push((*id, addresses, was_endpoint));
                 }
             }
@@ -318,9 +325,20 @@ impl Oracle {
         }
     }
 
+    /// Whether what the policy does now comes of a new list, or of `exit_idle`: in that callback, or
+    /// in the settle after it.
+    fn is_about_the_list(&self) -> bool {
+        match self.callback {
+            Callback::Resolved | Callback::ExitIdle => true,
+            Callback::Settle => self.run.resolved.is_some(),
+            _ => false,
+        }
+    }
+
     fn asked_to_connect(&mut self, id: SubId, outside: bool, inner: &Inner) {
-        let (lazy, exit_idle) = (
+        let (lazy, on_demand, exit_idle) = (
             self.profile.lazy,
+            self.profile.on_demand && !self.subs.iter().any(|known| known.failed),
             // The application may ask for what was asked already.
             self.callback == Callback::ExitIdle,
         );
@@ -329,18 +347,25 @@ impl Oracle {
         }
         let before = self.published_before;
         let wanted = self.wanted_connection || outside || exit_idle;
+        let ever_wanted = self.ever_wanted || wanted;
         let known = self.known(id);
         let idle = matches!(known.told, None | Some(State::Idle)) && !known.removed;
         if !idle {
             return;
         }
         let again = std::mem::replace(&mut known.asked, true);
-        let unneeded =
-            lazy && known.lost && !wanted && matches!(before, Some(State::Ready | State::Idle));
+        let calm = matches!(before, None | Some(State::Ready | State::Idle));
+        let unneeded = lazy && known.lost && !wanted && calm && before.is_some();
+        let too_early = on_demand && known.told.is_none() && !ever_wanted && calm;
         let name = &inner.subs[id.index()].name;
         if again && !exit_idle {
             self.broke(Law::NoDoubleConnect, || {
                 format!("{name} was told to connect twice while IDLE")
+            });
+        }
+        if too_early {
+            self.broke(Law::NoConnectWithoutNeed, || {
+                format!("{name} is new and told to connect though no RPC wants it")
             });
         }
         if unneeded {

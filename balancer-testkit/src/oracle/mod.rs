@@ -52,6 +52,8 @@ pub(crate) struct Oracle {
     uses_calls: bool,
     /// A pick waits, or somebody asked to connect, since the last IDLE.
     wanted_connection: bool,
+    /// One did once.
+    ever_wanted: bool,
     closed: bool,
     callback: Callback,
     run: Run,
@@ -218,6 +220,7 @@ impl Oracle {
             was_incomplete: false,
             uses_calls: false,
             wanted_connection: false,
+            ever_wanted: false,
             closed: false,
             callback: Callback::None,
             run: Run::default(),
