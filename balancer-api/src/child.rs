@@ -345,15 +345,17 @@ impl Child {
             return;
         };
         self.conn.owned().closed = true;
-        // What it owned is given back even if its close or its Drop panics. After a panic its Drop
-        // is not run: a second one would abort the process.
+        // What it owned is given back even if its close or its Drop panics. Dropped in any case: it
+        // holds its ClientConn, and by that the channel.
         let closed = catch_unwind(AssertUnwindSafe(|| balancer.close()));
-        let closed = match closed {
-            Ok(()) => catch_unwind(AssertUnwindSafe(move || drop(balancer))),
-            Err(panic) => {
-                mem::forget(balancer);
-                Err(panic)
+        let dropped = catch_unwind(AssertUnwindSafe(move || drop(balancer)));
+        let closed = match (closed, dropped) {
+            (Err(first), Err(second)) => {
+                // Its Drop may be foreign code once more.
+                mem::forget(second);
+                Err(first)
             }
+            (closed, dropped) => closed.and(dropped),
         };
         self.conn.release();
         if let Err(panic) = closed {

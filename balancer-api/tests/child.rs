@@ -535,6 +535,26 @@ fn a_child_that_panics_in_close_is_cleaned_up_after() {
     child.close();
     drop(child);
     assert_eq!(parent.take(), [], "once");
+    assert_eq!(
+        puppet.take(),
+        ["close", "dropped"],
+        "it holds its ClientConn"
+    );
+}
+
+#[test]
+fn a_child_that_panics_in_close_and_in_its_drop_is_cleaned_up_after() {
+    let parent = Recorder::new();
+    let puppet = Puppet::default();
+    let mut child = puppet.child(&parent);
+    sub_conn(&*puppet.cc());
+    puppet.inner.lock().unwrap().panic_on_close = true;
+    puppet.inner.lock().unwrap().panic_on_drop = true;
+    let panicked = catch_unwind(AssertUnwindSafe(|| child.close()));
+    let panic = panicked.expect_err("the composite's caller must hear of it");
+    let first = panic.downcast_ref::<&str>();
+    assert_eq!(first, Some(&"a policy that cannot close"));
+    assert_eq!(parent.take().pop(), Some(Asked::Remove(0)));
 }
 
 #[test]

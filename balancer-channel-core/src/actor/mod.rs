@@ -19,7 +19,7 @@ use balancer_api::{CallId, Code, ConnectivityState, Picker, ResolveError, Resolv
 
 use self::{
     calls::Call,
-    policy::{Instance, Rebuild},
+    policy::{Instance, Rebuild, Repick},
     resolve::Driver,
     sub_conns::{Delivery, SubEntry},
     timers::{TimerKey, Timers},
@@ -51,6 +51,7 @@ pub(crate) struct Actor<E: Env> {
     pending: Option<Instance>,
     next_instance: u64,
     rebuild: Rebuild,
+    repick: Repick,
     /// Whether something happened since the last settle.
     unsettled: bool,
     /// Whether a policy has moved since the last look at a switch.
@@ -102,6 +103,7 @@ impl<E: Env> Actor<E> {
             pending: None,
             next_instance: 1,
             rebuild: Rebuild::default(),
+            repick: Repick::default(),
             unsettled: false,
             moved: false,
             reconfigured: false,

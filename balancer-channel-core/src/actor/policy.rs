@@ -13,11 +13,13 @@ use balancer_api::{
 
 use super::{Actor, TimerKey, WarmUp, sub_conns::Delivery};
 use crate::{
+    backoff::Backoff,
     conn::RootConn,
     contain::{contain, discard},
     env::Env,
     picker_cell::Published,
     queue::Verdict,
+    sub_conn::SubConnCell,
     sync::{Arc, AtomicBool, AtomicU32, Ordering, lock},
 };
 
@@ -47,6 +49,16 @@ pub(super) struct Rebuild {
     pending: bool,
 }
 
+/// When a picker that panicked too often is asked again.
+#[derive(Default)]
+pub(super) struct Repick {
+    /// What is published in its place.
+    stand_in: Option<Arc<dyn Picker>>,
+    failures: u32,
+    /// Since when it is asked again.
+    since: Option<Timestamp>,
+}
+
 /// Which of the two policies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -56,6 +68,17 @@ enum Role {
 
 /// So long without a panic, and the next one starts with the shortest wait again.
 const CALM: Duration = Duration::from_secs(10);
+
+impl Repick {
+    fn wait(&mut self, backoff: &Backoff, now: Timestamp, env: &impl Env) -> Duration {
+        if self.since.is_some_and(|since| now - since >= CALM) {
+            self.failures = 0;
+        }
+        let wait = backoff.jittered(self.failures, env.random());
+        self.failures = self.failures.saturating_add(1);
+        wait
+    }
+}
 
 impl<E: Env> Actor<E> {
     /// The policy that resolver results go to.
@@ -217,6 +240,12 @@ impl<E: Env> Actor<E> {
             address,
             cause,
         } = delivery;
+        // Removed while this was on its way: of what a policy has removed it hears SHUTDOWN alone.
+        let known = SubConnCell::<E::Connection>::of(&sub_conn)
+            .is_some_and(|cell| self.sub_conns.contains_key(&cell.id));
+        if !known && state != State::Shutdown {
+            return;
+        }
         let mut told = SubConnState::new(state).with_cause(cause);
         if let Some(error) = &error {
             told = told.with_error(error);
@@ -258,6 +287,9 @@ impl<E: Env> Actor<E> {
         let handled = self.callback(role, |child| child.handle(ChildEvent::Resolved(resolved)));
         match handled {
             Some(Handled::Rejected(rejected)) => Verdict::Rejected(rejected.reason().into()),
+            // It panicked over the result, or has before: another result may suit it better, so the
+            // resolver has to go on asking.
+            None => Verdict::Rejected("the LB policy panicked".into()),
             _ if failed => Verdict::Rejected("the resolver failed".into()),
             _ => Verdict::Accepted,
         }
@@ -346,6 +378,8 @@ impl<E: Env> Actor<E> {
     }
 
     pub(super) fn publish(&mut self, passed: &[State], state: State, picker: Arc<dyn Picker>) {
+        self.repick.stand_in = None;
+        self.timers.disarm(TimerKey::Repick);
         if state == State::Ready {
             if let WarmUp::Armed(wait) = self.warm_up {
                 if self.someone_connects_first() {
@@ -565,13 +599,16 @@ impl<E: Env> Actor<E> {
                 self.build(Role::Pending, &chosen);
             }
         }
-        if let (true, Some(resolved)) = (self.newest_role() == Some(role), self.resolved.clone()) {
-            self.deliver_resolved(resolved);
+        if let (true, Some(resolved)) = (self.newest_role() == Some(role), self.resolved.clone())
+            && let Verdict::Rejected(_) = self.deliver_resolved(resolved)
+        {
+            // The resolver has had its verdict long ago.
+            self.request_resolution();
         }
         self.unsettled = true;
     }
 
-    /// A picker panicked during picks: after the third time nobody asks it again.
+    /// A picker panicked during picks: after the third time nobody asks it again for a while.
     pub(super) fn picker_panicked(&mut self, generation: u64, message: &str) {
         let guard = self.shared.cell.load();
         let Some(published) = guard.as_ref().filter(|it| it.generation == generation) else {
@@ -585,7 +622,32 @@ impl<E: Env> Actor<E> {
         drop(guard);
         tracing::error!("{text}");
         let error = PickError::drop(Status::new(Code::Internal, text));
-        self.put(&[], state, Arc::new(FailingPicker::new(error)));
+        let stand_in: Arc<dyn Picker> = Arc::new(FailingPicker::new(error));
+        self.put(&[], state, stand_in.clone());
+        let now = self.shared.env.now();
+        let wait = self
+            .repick
+            .wait(&self.shared.settings.backoff, now, &*self.shared.env);
+        self.repick.stand_in = Some(stand_in);
+        self.timers.arm(TimerKey::Repick, now + wait);
+    }
+
+    /// The picker that panicked gets another chance: its policy, with nothing new to say, may never
+    /// publish another one.
+    pub(super) fn repick(&mut self) {
+        let Some(stand_in) = self.repick.stand_in.take() else {
+            return;
+        };
+        let published = self.shared.cell.load();
+        let stands_in = published
+            .as_ref()
+            .is_some_and(|published| Arc::ptr_eq(&published.picker, &stand_in));
+        drop(published);
+        if let Some(current) = self.current.as_ref().filter(|_| stands_in) {
+            let (state, picker) = (current.state, current.picker.clone());
+            self.repick.since = Some(self.shared.env.now());
+            self.put(&[], state, picker);
+        }
     }
 
     fn note_policies(&self) {

@@ -28,6 +28,8 @@ pub(super) enum TimerKey {
     Idle,
     /// The policy that panicked is built again.
     Rebuild,
+    /// The picker that panicked is asked again.
+    Repick,
     /// The first READY picker was held long enough.
     WarmUp,
 }
@@ -128,6 +130,7 @@ impl<E: Env> Actor<E> {
             TimerKey::Health(id) => self.watch_health(id),
             TimerKey::Idle => self.look_for_rpcs(),
             TimerKey::Rebuild => self.rebuild_now(),
+            TimerKey::Repick => self.repick(),
             TimerKey::WarmUp => self.end_warm_up(),
         }
     }

@@ -363,6 +363,49 @@ fn a_picker_that_panics_is_asked_three_times() {
 }
 
 #[test]
+fn a_picker_that_panicked_gets_another_chance_without_its_policy() {
+    let fixture = Fixture::new("x");
+    fixture.connect();
+    let stage = fixture.a.stage();
+    let (asked, sub_conn) = (AtomicUsize::new(0), stage.sub("x"));
+    stage.publish(State::Ready, move |_| {
+        assert!(asked.fetch_add(1, Ordering::SeqCst) >= 5, "unlucky");
+        Ok(Pick::owned(sub_conn.clone()))
+    });
+    fixture.run();
+    for _ in 0..3 {
+        fixture.rpc();
+    }
+    // A stable policy has no reason to publish again: the channel itself asks again, backing off.
+    let failed = || fixture.rpc().outcome().contains("panicked");
+    assert!(failed());
+    fixture.pass(0.7);
+    assert!(failed(), "not before the back-off");
+    fixture.pass(0.6);
+    assert!(failed() && failed(), "asked, and panics twice more");
+    assert_eq!(fixture.rpc().outcome(), "x");
+    assert_eq!(fixture.state(), State::Ready);
+    assert_eq!(fixture.a.built(), 1, "and its connections are kept");
+}
+
+#[test]
+fn a_new_picker_is_not_replaced_by_one_that_panicked() {
+    let fixture = Fixture::new("x");
+    fixture.connect();
+    let stage = fixture.a.stage();
+    stage.publish(State::Ready, |_| panic!("unlucky"));
+    fixture.run();
+    for _ in 0..3 {
+        fixture.rpc();
+    }
+    stage.publish(State::Ready, |_| Err(PickError::failed("the next one")));
+    fixture.run();
+    fixture.pass(5.0);
+    assert_eq!(fixture.rpc().outcome(), "failed: the next one");
+    assert_eq!(fixture.sim.sleepers(), 0);
+}
+
+#[test]
 fn three_panics_spread_over_pickers_replace_none() {
     let fixture = Fixture::new("x");
     fixture.connect();
@@ -420,6 +463,58 @@ fn a_closed_channel_asked_for_in_a_panicking_callback_is_closed() {
         State::Shutdown,
         "that was not the policy's request"
     );
+    fixture.a.unhook();
+}
+
+#[test]
+fn a_policy_that_panics_in_its_close_does_not_keep_the_channel_alive() {
+    let fixture = Fixture::new("x");
+    fixture.connect();
+    fixture.a.hook(|_, event| match event {
+        Event::Close => panic!("not closing"),
+        _ => Flow::Default,
+    });
+    fixture.core.close();
+    fixture.run();
+    let told = fixture.told();
+    assert!(told.iter().any(|line| line == "a1: drop"), "{told:?}");
+    fixture.a.unhook();
+}
+
+#[test]
+fn the_resolver_is_asked_again_where_the_policy_panics_over_its_answer() {
+    let fixture = Fixture::new("");
+    fixture.a.hook(|_, event| match event {
+        Event::Addrs(Ok(resolved)) if resolved.endpoints.is_empty() => panic!("division by zero"),
+        _ => Flow::Default,
+    });
+    fixture.connect();
+    let asked = fixture.resolver.resolutions();
+    fixture.pass(1.3);
+    let again = fixture.resolver.resolutions();
+    assert!(
+        again > asked,
+        "{again}: no other list would ever be heard of"
+    );
+    fixture.a.unhook();
+}
+
+#[test]
+fn the_resolver_is_asked_again_where_a_rebuilt_policy_rejects_its_answer() {
+    let fixture = Fixture::new("x");
+    fixture.a.hook(|_, event| match event {
+        Event::State(..) => panic!("once"),
+        _ => Flow::Default,
+    });
+    fixture.connect();
+    fixture.a.hook(|_, event| match event {
+        Event::Addrs(_) => Flow::Reject,
+        _ => Flow::Default,
+    });
+    let asked = fixture.resolver.resolutions();
+    fixture.pass(1.2);
+    assert_eq!(fixture.a.built(), 2);
+    assert!(fixture.resolver.resolutions() > asked);
     fixture.a.unhook();
 }
 

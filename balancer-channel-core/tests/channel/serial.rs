@@ -293,3 +293,24 @@ fn a_policy_that_keeps_itself_busy_cannot_keep_the_channel_open() {
     assert_eq!(fixture.state(), State::Shutdown);
     assert_eq!(fixture.sim.tasks(), 0);
 }
+
+#[test]
+fn of_a_removed_sub_conn_only_shutdown_is_heard() {
+    let fixture = Fixture::new("x y");
+    fixture
+        .answer("x", Answer::Refuse)
+        .answer("y", Answer::Refuse);
+    fixture.connect();
+    fixture.told();
+    // The first of several moves at once makes the policy remove the SubConn of the next.
+    fixture.a.hook(|stage, event| {
+        if let Event::State(_, State::Idle) = event {
+            stage.cc.remove_sub_conn(&stage.sub("y"));
+        }
+        Flow::Done
+    });
+    fixture.core.reset_backoff();
+    fixture.run();
+    assert_eq!(fixture.told(), ["a1: x IDLE", "a1: y SHUTDOWN"]);
+    fixture.a.unhook();
+}
