@@ -8,7 +8,9 @@ use clap::Args;
 
 use crate::report::Outcome;
 use crate::workspace::{Workspace, run as run_command};
-use crate::{bench, conformance, hygiene, interop, mutants, new_policy, newcomer, pains, tidy};
+use crate::{
+    bench, conformance, hygiene, interop, mutants, new_policy, newcomer, pains, sim_channel, tidy,
+};
 
 /// The time CI may take on a cold machine with two cores.
 const BUDGET: Duration = Duration::from_secs(40 * 60);
@@ -60,6 +62,10 @@ pub const STEPS: &[Step] = &[
     Step {
         name: "loom",
         run: loom,
+    },
+    Step {
+        name: "sim-channel",
+        run: sim_channel::run_what_fits_ci,
     },
     Step {
         name: "conformance",

@@ -15,5 +15,6 @@ pub mod new_policy;
 pub mod newcomer;
 pub mod pains;
 pub mod report;
+pub mod sim_channel;
 pub mod tidy;
 pub mod workspace;

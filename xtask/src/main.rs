@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use xtask::{
     bench, ci, codegen, conformance, hygiene, interop, mutants, new_policy, newcomer, pains,
-    report::Outcome, tidy, workspace::Workspace,
+    report::Outcome, sim_channel, tidy, workspace::Workspace,
 };
 
 /// Development commands of the workspace.
@@ -41,6 +41,8 @@ enum Command {
     Conformance(conformance::Options),
     /// The kill table: what the kit catches, and how soon.
     Mutants(mutants::Options),
+    /// The channel in virtual time, one world of faults for each seed.
+    SimChannel(sim_channel::Options),
     /// The crate of a new policy, which works and is proven.
     NewPolicy(new_policy::Options),
     /// A policy crate outside the workspace, built from the packages alone, balances real RPCs.
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Conformance(options) => conformance::run(&workspace, &options),
         Command::Mutants(options) => mutants::run(&workspace, &options),
+        Command::SimChannel(options) => sim_channel::run(&workspace, &options),
         Command::NewPolicy(options) => new_policy::run(&workspace, &options),
         Command::Newcomer => newcomer::run(&workspace),
     };

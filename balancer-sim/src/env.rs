@@ -1,0 +1,73 @@
+//! The channel's environment in a world.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use balancer_api::{Builder, ChildConfig, Status, Timestamp};
+use balancer_channel_core::{BoxFuture, ConnectRequest, Connected, Env, ParsedConfig};
+
+use crate::{
+    net::{Net, SimConnection},
+    sim::{Owner, Sim},
+};
+
+/// Clock and tasks of a [`Sim`], connections of a [`Net`].
+pub(crate) struct SimEnv {
+    pub(crate) sim: Arc<Sim>,
+    pub(crate) net: Arc<Net>,
+    pub(crate) policies: BTreeMap<String, Arc<dyn Builder>>,
+}
+
+impl SimEnv {
+    /// A service config is the name of a policy; what follows a `+` is for calls alone. With
+    /// `+health` the backends are asked for theirs.
+    pub(crate) fn config(&self, text: &str) -> Result<ParsedConfig<String>, String> {
+        let name = text.split('+').next().unwrap_or_default();
+        let builder = self.policies.get(name);
+        let builder = builder.ok_or_else(|| format!("no policy {name:?}"))?;
+        Ok(ParsedConfig {
+            policy: ChildConfig::new(builder.clone(), None),
+            rpc: Arc::new(text.to_owned()),
+            json: text.into(),
+        })
+    }
+}
+
+impl Env for SimEnv {
+    type Connection = SimConnection;
+    type RpcConfig = String;
+
+    fn parse_config(&self, json: &str) -> Result<ParsedConfig<String>, String> {
+        self.config(json)
+    }
+
+    fn health_service(&self, config: &String) -> Option<Arc<str>> {
+        config.contains("+health").then(|| "service".into())
+    }
+
+    fn streams(&self) -> usize {
+        self.net.streams()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.sim.now()
+    }
+
+    fn random(&self) -> u64 {
+        self.sim.random()
+    }
+
+    fn spawn(&self, task: BoxFuture<()>) {
+        self.sim.spawn(Owner::Channel, task);
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> BoxFuture<()> {
+        self.sim.sleep_until(at)
+    }
+
+    fn connect(
+        &self,
+        request: ConnectRequest,
+    ) -> BoxFuture<Result<Connected<SimConnection>, Status>> {
+        self.net.dial(&request)
+    }
+}

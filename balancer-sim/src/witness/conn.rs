@@ -1,0 +1,150 @@
+//! The ClientConn that a witnessed policy sees.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use balancer_api::{
+    Address, CallId, CallRequest, ClientConn, ConnectivityState, Dialer, NewSubConnError,
+    NewSubConnOptions, Picker, SubConn, TimerId, Timestamp, TransportCredentials,
+};
+use bytes::Bytes;
+
+use super::{Instance, Probe, picker::WitnessPicker};
+use crate::{book::Tag, fault::Fault, sim::lock};
+
+pub(super) struct WitnessConn {
+    instance: Arc<Instance>,
+    inner: Arc<dyn ClientConn>,
+}
+
+/// Addresses that say whose they are.
+pub(super) fn tagged(addresses: Vec<Address>, id: u64) -> Vec<Address> {
+    let tag = |address: Address| {
+        let attributes = address.balancer_attributes().with(Tag(id));
+        address.with_balancer_attributes(attributes)
+    };
+    addresses.into_iter().map(tag).collect()
+}
+
+pub(super) fn fmt_probe(id: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "s{id}")
+}
+
+/// What the channel knows a SubConn by.
+fn inner(sub_conn: &SubConn) -> &SubConn {
+    Probe::of(sub_conn).map_or(sub_conn, |probe| &probe.inner)
+}
+
+// === impl WitnessConn ===
+
+impl WitnessConn {
+    pub(super) fn new(instance: Arc<Instance>, inner: Arc<dyn ClientConn>) -> Self {
+        Self { instance, inner }
+    }
+}
+
+impl ClientConn for WitnessConn {
+    fn new_sub_conn(
+        &self,
+        addresses: Vec<Address>,
+        options: NewSubConnOptions,
+    ) -> Result<SubConn, NewSubConnError> {
+        let Instance {
+            number,
+            book,
+            chaos,
+            sub_conns,
+            ..
+        } = &*self.instance;
+        let id = book.new_sub_conn(*number, options.reconnect);
+        let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        let made = self.inner.new_sub_conn(tagged(addresses, id), options)?;
+        let list = list.join(" ");
+        chaos
+            .sim
+            .tell(format_args!("p{number}: new SubConn s{id} to {list}"));
+        let outer = SubConn::new(Arc::new(Probe {
+            inner: made.clone(),
+            id,
+            book: book.clone(),
+        }));
+        lock(sub_conns).push((made, outer.clone()));
+        Ok(outer)
+    }
+
+    fn remove_sub_conn(&self, sub_conn: &SubConn) {
+        if let Some(probe) = Probe::of(sub_conn) {
+            self.instance.book.removed(probe.id);
+        }
+        self.inner.remove_sub_conn(inner(sub_conn));
+    }
+
+    fn update_balancer_state(&self, state: ConnectivityState, picker: Arc<dyn Picker>) {
+        let Instance {
+            number,
+            book,
+            chaos,
+            vices,
+            ..
+        } = &*self.instance;
+        if vices.mute && chaos.is_on() {
+            chaos.sim.hit_all(Fault::PolicyMute);
+            return;
+        }
+        book.published(*number, state);
+        let picker = WitnessPicker::new(self.instance.clone(), state, picker);
+        self.inner.update_balancer_state(state, Arc::new(picker));
+    }
+
+    fn target(&self) -> &str {
+        self.inner.target()
+    }
+
+    fn resolve_now(&self) {
+        self.inner.resolve_now();
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+
+    fn random(&self) -> u64 {
+        self.inner.random()
+    }
+
+    fn set_timer(&self, after: Duration) -> TimerId {
+        self.inner.set_timer(after)
+    }
+
+    fn cancel_timer(&self, id: TimerId) {
+        self.inner.cancel_timer(id);
+    }
+
+    fn wake(&self) {
+        self.inner.wake();
+    }
+
+    fn start_call(&self, sub_conn: &SubConn, request: CallRequest) -> CallId {
+        self.inner.start_call(inner(sub_conn), request)
+    }
+
+    fn send_call_message(&self, id: CallId, message: Bytes) {
+        self.inner.send_call_message(id, message);
+    }
+
+    fn close_call_send(&self, id: CallId) {
+        self.inner.close_call_send(id);
+    }
+
+    fn cancel_call(&self, id: CallId) {
+        self.inner.cancel_call(id);
+    }
+
+    fn new_lookaside(
+        &self,
+        target: &str,
+        credentials: Option<Arc<dyn TransportCredentials>>,
+        dialer: Option<Arc<dyn Dialer>>,
+    ) -> Result<SubConn, NewSubConnError> {
+        self.inner.new_lookaside(target, credentials, dialer)
+    }
+}
