@@ -9,7 +9,8 @@ use clap::Args;
 use crate::report::Outcome;
 use crate::workspace::{Workspace, run as run_command};
 use crate::{
-    bench, conformance, hygiene, interop, mutants, new_policy, newcomer, pains, sim_channel, tidy,
+    bench, conformance, hygiene, interop, mutants, new_policy, newcomer, pains, reliability,
+    sim_channel, tidy,
 };
 
 /// The time CI may take on a cold machine with two cores.
@@ -58,6 +59,10 @@ pub const STEPS: &[Step] = &[
     Step {
         name: "pains",
         run: pains::run,
+    },
+    Step {
+        name: "reliability",
+        run: reliability::run_what_fits_ci,
     },
     Step {
         name: "loom",
@@ -202,7 +207,7 @@ fn step_names() -> clap::builder::PossibleValuesParser {
 // === The steps that are plain cargo commands ===
 
 /// Every interleaving of the picker cell's small models.
-fn loom(workspace: &Workspace) -> Result<Outcome> {
+pub fn loom(workspace: &Workspace) -> Result<Outcome> {
     let models = [
         "test",
         "--release",

@@ -14,6 +14,7 @@ pub mod mutants;
 pub mod new_policy;
 pub mod newcomer;
 pub mod pains;
+pub mod reliability;
 pub mod report;
 pub mod sim_channel;
 pub mod tidy;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use xtask::{
     bench, ci, codegen, conformance, hygiene, interop, mutants, new_policy, newcomer, pains,
-    report::Outcome, sim_channel, tidy, workspace::Workspace,
+    reliability, report::Outcome, sim_channel, tidy, workspace::Workspace,
 };
 
 /// Development commands of the workspace.
@@ -33,6 +33,8 @@ enum Command {
     Interop,
     /// The pains that bring users here: ours beside tonic's balanced channel, in a table.
     Pains,
+    /// The scoreboard: faults on purpose, what they cost, the goal, the best peer.
+    Reliability(reliability::Options),
     /// Writes the examples' generated code anew.
     Codegen,
     /// Instructions per RPC against the floor, gated.
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Hygiene(options) => hygiene::run(&workspace, &options),
         Command::Interop => interop::run(&workspace),
         Command::Pains => pains::run(&workspace),
+        Command::Reliability(options) => reliability::run(&workspace, &options),
         Command::Codegen => codegen::run(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Conformance(options) => conformance::run(&workspace, &options),

@@ -1,0 +1,18 @@
+//! Rows of the reliability scoreboard that need a channel and real sockets. Each is an ignored test
+//! that prints `row`, its number, what was measured and the verdict, and fails when the goal is
+//! missed.
+//!
+//! `cargo xtask reliability` runs them, each in a process of its own, and makes the table. How much is
+//! measured is said by `BALANCER_RELIABILITY`: `ci` (the default), `short` or `full`.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod backends;
+mod bad_peers;
+mod child;
+mod counted;
+mod fleet;
+mod load;
+mod report;
+mod stalls;

@@ -1,0 +1,172 @@
+//! The test programs behind the rows: builds them once, and runs tests of them by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::Message;
+
+use super::Size;
+use super::rows::{How, Row, Test};
+use super::table::{Entry, Verdict, parse};
+use crate::workspace::Workspace;
+
+/// Where the scenarios are.
+const PACKAGE: &str = "balancer-channel";
+const SCENARIOS: &str = "reliability";
+
+/// Test programs, by package and target.
+#[derive(Debug)]
+pub(super) struct Programs {
+    found: BTreeMap<(String, String), Program>,
+}
+
+#[derive(Debug)]
+struct Program {
+    executable: PathBuf,
+    /// Where cargo would start it.
+    directory: PathBuf,
+}
+
+// === impl Programs ===
+
+impl Programs {
+    /// Builds what the rows need. `all`: the whole workspace's, which CI has built already.
+    pub(super) fn build(workspace: &Workspace, rows: &[&Row], all: bool) -> Result<Self> {
+        let packages: BTreeSet<&str> = rows.iter().flat_map(|row| row.packages()).collect();
+        if packages.is_empty() {
+            return Ok(Self {
+                found: BTreeMap::new(),
+            });
+        }
+        let mut command = workspace.cargo(["test", "--no-run"]);
+        command.args(["--message-format", "json-render-diagnostics"]);
+        match all {
+            true => drop(command.arg("--workspace")),
+            false => {
+                for package in packages {
+                    command.args(["-p", package]);
+                }
+                command.args(["--lib", "--tests"]);
+            }
+        }
+        println!("building the programs of the rows");
+        let output = command.stderr(Stdio::inherit()).output();
+        let output = output.context("cannot start cargo")?;
+        if !output.status.success() {
+            bail!("the programs of the rows do not build: {}", output.status);
+        }
+        let mut found = BTreeMap::new();
+        for message in Message::parse_stream(output.stdout.as_slice()) {
+            let Message::CompilerArtifact(artifact) = message? else {
+                continue;
+            };
+            let (true, Some(executable)) = (artifact.profile.test, artifact.executable) else {
+                continue;
+            };
+            let directory = artifact.manifest_path.parent().map(ToOwned::to_owned);
+            let directory = directory.unwrap_or_default().into_std_path_buf();
+            let package = directory.file_name().unwrap_or_default();
+            let key = (
+                package.to_string_lossy().into_owned(),
+                artifact.target.name.replace('_', "-"),
+            );
+            let executable = executable.into_std_path_buf();
+            let program = Program {
+                executable,
+                directory,
+            };
+            found.insert(key, program);
+        }
+        Ok(Self { found })
+    }
+
+    /// Runs a scenario in a process of its own and reads the rows it speaks for.
+    pub(super) fn scenario(&self, id: u32, name: &str, size: Size) -> Result<Vec<Entry>> {
+        let mut command = self.command(PACKAGE, SCENARIOS)?;
+        command.args(["--ignored", "--exact", "--nocapture", name]);
+        command.env("BALANCER_RELIABILITY", size.word());
+        let (lines, success) = run(command)?;
+        let mut entries: Vec<Entry> = lines.iter().filter_map(|line| parse(line)).collect();
+        if !entries.iter().any(|entry| entry.id == id) {
+            let why = format!("{name} did not say what it measured");
+            entries.push(Entry::fail(id, &why));
+        } else if !success && entries.iter().all(|entry| entry.verdict != Verdict::Fail) {
+            entries.iter_mut().for_each(|entry| {
+                entry.verdict = Verdict::Fail;
+                entry.measured.push_str(", and then failed");
+            });
+        }
+        Ok(entries)
+    }
+
+    /// Runs tests by name: every name must be that of a test or of a module of tests, and all must pass.
+    pub(super) fn tests(&self, id: u32, tests: &[Test]) -> Result<Entry> {
+        let (mut passed, mut failed) = (0, Vec::new());
+        for test in tests {
+            for name in test.names {
+                let mut command = self.command(test.package, test.program)?;
+                command.arg(name);
+                let (lines, success) = run(command)?;
+                let ran = lines.iter().filter(|line| line.ends_with("... ok")).count();
+                passed += ran;
+                if !success || ran == 0 {
+                    failed.push(format!("{} {name}", test.program));
+                }
+            }
+        }
+        if failed.is_empty() {
+            let measured = format!("{passed} tests pass");
+            return Ok(Entry::new(id, measured, Verdict::Pass));
+        }
+        Ok(Entry::fail(
+            id,
+            &format!("failed or gone: {}", failed.join(", ")),
+        ))
+    }
+
+    fn command(&self, package: &str, program: &str) -> Result<Command> {
+        let key = (package.to_owned(), program.to_owned());
+        let program = self.found.get(&key);
+        let program = program.with_context(|| format!("{} has no tests {}", key.0, key.1))?;
+        let mut command = Command::new(&program.executable);
+        command.current_dir(&program.directory);
+        Ok(command)
+    }
+}
+
+/// Runs a test program and shows what it says; its lines, and whether it ended well.
+fn run(mut command: Command) -> Result<(Vec<String>, bool)> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start a test program")?;
+    let mut lines = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line.context("cannot read what a test program says")?;
+            let noise = ["running ", "test result: ok"];
+            if !line.is_empty() && !noise.iter().any(|noise| line.starts_with(noise)) {
+                println!("    {line}");
+            }
+            lines.push(line);
+        }
+    }
+    let status = child.wait().context("cannot wait for a test program")?;
+    Ok((lines, status.success()))
+}
+
+// === impl Row ===
+
+impl Row {
+    /// Whose test programs it needs.
+    fn packages(&self) -> Vec<&'static str> {
+        match self.how {
+            How::Scenario(_) => vec![PACKAGE],
+            How::Tests(tests) => tests.iter().map(|test| test.package).collect(),
+            How::Command(..) | How::NotYet(_) => Vec::new(),
+        }
+    }
+}

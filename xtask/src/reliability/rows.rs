@@ -1,0 +1,392 @@
+//! The rows of the scoreboard: what is measured, how, and against what.
+
+use anyhow::Result;
+
+use crate::report::Outcome;
+use crate::workspace::Workspace;
+use crate::{interop, tidy};
+
+/// One row.
+#[derive(Debug)]
+pub struct Row {
+    /// Its number, which it keeps for ever.
+    pub id: u32,
+    /// What is measured.
+    pub what: &'static str,
+    /// What it must come to.
+    pub goal: &'static str,
+    /// What others are known to come to.
+    pub peer: &'static str,
+    /// How it is measured.
+    pub how: How,
+    /// Whether CI runs it, at a small size.
+    pub in_ci: bool,
+    /// Whether only a full run does.
+    pub full_only: bool,
+}
+
+/// How a row is measured.
+#[derive(Debug, Clone, Copy)]
+pub enum How {
+    /// By an ignored test among the channel's `reliability` tests, which prints what it measured.
+    Scenario(&'static str),
+    /// By these tests: all must pass.
+    Tests(&'static [Test]),
+    /// By another command of ours.
+    Command(&'static str, fn(&Workspace) -> Result<Outcome>),
+    /// It is not, and this is why.
+    NotYet(&'static str),
+}
+
+/// Tests of one program.
+#[derive(Debug)]
+pub struct Test {
+    /// The package.
+    pub package: &'static str,
+    /// What cargo calls the program; the package's own name for the tests inside the library.
+    pub program: &'static str,
+    /// Names of tests, or the part they have in common.
+    pub names: &'static [&'static str],
+}
+
+const fn row(id: u32, what: &'static str, goal: &'static str, peer: &'static str, how: How) -> Row {
+    Row {
+        id,
+        what,
+        goal,
+        peer,
+        how,
+        in_ci: false,
+        full_only: false,
+    }
+}
+
+const fn core(program: &'static str, names: &'static [&'static str]) -> Test {
+    Test {
+        package: "balancer-channel-core",
+        program,
+        names,
+    }
+}
+
+const fn channel(program: &'static str, names: &'static [&'static str]) -> Test {
+    Test {
+        package: "balancer-channel",
+        program,
+        names,
+    }
+}
+
+/// The scoreboard.
+pub const ROWS: &[Row] = &[
+    row(
+        1,
+        "kill -9 of one of three under load: failed RPCs whose HEADERS the client's socket never took",
+        "0",
+        "– (A6 promises 0)",
+        How::Scenario("fleet::one_of_three_is_killed_again_and_again"),
+    )
+    .in_ci(),
+    row(
+        2,
+        "the same: failed RPCs in all",
+        "never more than were in flight on that connection",
+        "–",
+        How::Scenario("fleet::one_of_three_is_killed_again_and_again"),
+    )
+    .in_ci(),
+    row(
+        3,
+        "graceful drain (GOAWAY) of each of three, 100 times, under 2,000 RPC/s",
+        "0 failed",
+        "grpc-go aims at 0",
+        How::Scenario("fleet::each_of_three_is_drained_again_and_again"),
+    )
+    .in_ci(),
+    row(
+        4,
+        "rolling restart of ten backends under 2,000 RPC/s",
+        "0 failed",
+        "–",
+        How::Scenario("fleet::ten_are_restarted_one_after_the_other"),
+    )
+    .in_ci(),
+    row(
+        5,
+        "half the backends dead: picks that were not READY / failed RPCs",
+        "0 / 0",
+        "tonic: every other RPC fails",
+        How::Scenario("fleet::half_the_backends_are_dead"),
+    )
+    .in_ci(),
+    row(
+        6,
+        "random cancellations: picks whose end was not told exactly once",
+        "0 of 1,000,000",
+        "one test in grpc-go",
+        How::NotYet("no scenario yet"),
+    ),
+    row(
+        7,
+        "unary and streaming RPCs dropped at each poll",
+        "every poll; nothing left",
+        "–",
+        How::NotYet("no scenario yet"),
+    ),
+    row(
+        8,
+        "leaks after 1,000 channels: descriptors / tasks / memory",
+        "0 / 0 / ≤ 1 MiB",
+        "grpc-go: no goroutine, no timer",
+        How::NotYet("no scenario yet"),
+    ),
+    row(
+        9,
+        "leak check after every test",
+        "every channel test",
+        "grpc-go's vet.sh",
+        How::NotYet("the tests do check, but nothing enforces that new ones will"),
+    ),
+    row(
+        10,
+        "policy panics are contained and recovered from, in every callback",
+        "INTERNAL on that channel only; back after the back-off",
+        "grpc-java: 5 tests, no recovery",
+        How::Tests(&[core("channel", &["panics::", "switch::a_pending_policy_that_panics", "switch::a_current_policy_that_panics"])]),
+    ),
+    row(
+        11,
+        "hostile policies: foreign, removed, never, re-entrant, too often, after close",
+        "every one; no RPC hangs",
+        "–",
+        How::Tests(&[core("channel", &["picks::", "serial::", "panics::"])]),
+    ),
+    row(
+        12,
+        "service configs from random bytes and trees",
+        "10,000,000 without panic, abort or time-out",
+        "C-core OSS-Fuzz",
+        How::NotYet("`cargo xtask fuzz` is not built yet"),
+    ),
+    row(
+        13,
+        "the worst service configs of 64 KiB: time to parse",
+        "≤ 5 ms; no abort",
+        "–",
+        How::NotYet("no scenario yet; that nothing aborts is a test of balancer-registry"),
+    ),
+    row(
+        14,
+        "liveness of each shipped policy over random scripts",
+        "0 violations",
+        "C-core: pick_first only",
+        How::NotYet("`cargo xtask conformance --deep` prints its own table"),
+    ),
+    row(
+        15,
+        "every interleaving of three backends and seven events",
+        "0 violations",
+        "–",
+        How::NotYet("`cargo xtask conformance --deep` prints its own table"),
+    ),
+    row(
+        16,
+        "loom: picker swap, queue wake-up, close, idleness",
+        "0 lost wake-ups",
+        "tokio: 95 models",
+        How::Command("loom", crate::ci::loom),
+    ),
+    row(
+        17,
+        "shuttle: channel-core over a simulated transport",
+        "100,000 schedules",
+        "–",
+        How::NotYet("not built yet"),
+    ),
+    row(
+        18,
+        "deterministic simulation with faults: seeds",
+        "2,000; same seed, same events",
+        "FoundationDB: 10,000 a night",
+        How::NotYet("not built yet"),
+    ),
+    row(
+        19,
+        "one of three swallows every SYN, default settings: p99.9",
+        "≤ 2 × without it",
+        "tonic: hangs",
+        How::NotYet("no scenario yet"),
+    ),
+    row(
+        20,
+        "a stopped process (SIGSTOP), keepalive 10 s / 5 s: last RPC sent there",
+        "≤ 15.1 s",
+        "A8 arithmetic",
+        How::Scenario("stalls::a_stopped_process_is_given_up_by_keepalive"),
+    ),
+    row(
+        21,
+        "accept, then close, silence or garbage, for 60 s: READY / attempts",
+        "0 / ≤ 9",
+        "grpc-go waits for SETTINGS",
+        How::NotYet("no scenario yet"),
+    ),
+    row(
+        22,
+        "a backend that flaps 10 times a second for 60 s: connects",
+        "≤ back-off's bound",
+        "–",
+        How::NotYet("no scenario yet"),
+    ),
+    row(
+        23,
+        "all dead, then back: time to the first success",
+        "≤ what is left of the back-off + 50 ms, 100 trials",
+        "≤ back-off",
+        How::NotYet("no scenario yet"),
+    ),
+    row(
+        24,
+        "500 channels whose backend restarts: connects per 100 ms",
+        "≤ 20 % of the channels from the second attempt on",
+        "A9: jitter ± 10 %",
+        How::NotYet("no scenario yet"),
+    ),
+    row(
+        25,
+        "100 % UNAVAILABLE, 5 attempts, throttling: attempts per RPC",
+        "≤ 1.01 when settled",
+        "A6 arithmetic",
+        How::NotYet("no scenario yet"),
+    ),
+    row(
+        26,
+        "100,000 addresses at once: time / memory, and back to 10",
+        "≤ 100 ms / ≤ 1 KiB each",
+        "–",
+        How::NotYet("no scenario yet"),
+    ),
+    row(
+        27,
+        "all down for ten virtual minutes: resolutions",
+        "≤ 20",
+        "grpc-go: one in 30 s",
+        How::NotYet("no scenario yet"),
+    ),
+    row(
+        28,
+        "raw HTTP/2 peers that misbehave at connect, in frames and in answers",
+        "every one ends as it should, in bounded memory",
+        "grpc-go 383, h2 285 tests",
+        How::Tests(&[
+            channel("balancer-channel", &["transport::tests::"]),
+            channel("bad-servers", &[""]),
+            channel("ends", &[""]),
+            channel("goaway", &[""]),
+        ]),
+    ),
+    row(
+        29,
+        "interop against gRPC's own Python server and client",
+        "every case",
+        "grpc-go 18 cases",
+        How::Command("interop", interop::run),
+    ),
+    row(
+        30,
+        "bugs of other implementations that apply here, each with a test",
+        "all",
+        "–",
+        How::NotYet("not counted yet"),
+    ),
+    row(
+        31,
+        "TLS: bad certificates accepted / TLS and an http:// target",
+        "0 / 0",
+        "tonic: plaintext",
+        How::Tests(&[
+            channel("balancer-channel", &["transport::tests::tls::"]),
+        ]),
+    ),
+    row(
+        32,
+        "a secret in logs, Debug, errors and panics",
+        "0 hits",
+        "–",
+        How::NotYet("no scenario yet"),
+    ),
+    row(
+        33,
+        "crates that forbid unsafe code",
+        "every one",
+        "linkerd: 70 files",
+        How::Command("tidy", tidy::run),
+    ),
+    row(
+        34,
+        "advisories / duplicate versions / unlisted licences",
+        "0 / 0 / 0",
+        "linkerd: deny all",
+        How::NotYet("`cargo xtask hygiene --only deny` says"),
+    ),
+    row(
+        35,
+        "line coverage",
+        "≥ 95 % of each crate",
+        "Envoy: 96.1 %",
+        How::NotYet("not measured"),
+    ),
+    row(
+        36,
+        "mutation score",
+        "≥ 90 %",
+        "–",
+        How::NotYet("see docs/mutation-testing.md"),
+    ),
+    row(
+        37,
+        "sanitizers",
+        "clean",
+        "tokio: ASan and Miri",
+        How::NotYet("they need a nightly compiler"),
+    ),
+    row(
+        38,
+        "30 minutes of chaos: memory slope / unexplained failures",
+        "< 1 MiB/h / 0",
+        "grpc soak: failures ≤ limit",
+        How::NotYet("not built yet"),
+    ),
+    row(
+        39,
+        "channel tests ten times on 1 thread and on 8: failures",
+        "0",
+        "–",
+        How::NotYet("not built yet"),
+    ),
+    row(
+        40,
+        "beside a peer that sends SETTINGS and closes: failed of 2,000 RPCs / dials in 5 s",
+        "0 / ≤ 5",
+        "C-core: 851 / 236",
+        How::Scenario("bad_peers::a_peer_that_sends_settings_and_closes"),
+    )
+    .in_ci(),
+    row(
+        41,
+        "beside a peer that refuses every stream: failed of 2,000 RPCs / dials in 5 s",
+        "0 / ≤ 5",
+        "–",
+        How::Scenario("bad_peers::a_peer_that_refuses_every_stream"),
+    )
+    .in_ci(),
+];
+
+// === impl Row ===
+
+impl Row {
+    const fn in_ci(mut self) -> Self {
+        self.in_ci = true;
+        self
+    }
+}

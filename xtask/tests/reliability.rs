@@ -1,0 +1,51 @@
+//! The scoreboard takes no silence for a pass, and its rows are what they say.
+
+use std::collections::BTreeSet;
+
+use xtask::reliability::{Entry, ROWS, Verdict, judge, markdown, parse};
+
+fn entry(id: u32, verdict: Verdict) -> Entry {
+    Entry::new(id, "0 of 10".into(), verdict)
+}
+
+#[test]
+fn each_row_has_a_number_of_its_own_and_a_goal() {
+    let numbers: BTreeSet<u32> = ROWS.iter().map(|row| row.id).collect();
+    assert_eq!(numbers.len(), ROWS.len(), "no number may be given twice");
+    for row in ROWS {
+        let words = [row.what, row.goal, row.peer];
+        assert!(words.iter().all(|word| !word.is_empty()), "{row:?}");
+    }
+}
+
+#[test]
+fn a_line_of_a_scenario_is_read_also_behind_libtests_own_words() {
+    let line = "test fleet::drained ... row\t3\t0 of 10\tPASS";
+    assert_eq!(parse(line), Some(entry(3, Verdict::Pass)));
+    for other in ["", "row 3", "row\t3\t0 of 10\tMAYBE", "row\tthree\tx\tPASS"] {
+        assert_eq!(parse(other), None, "{other:?} speaks for no row");
+    }
+}
+
+#[test]
+fn one_failure_fails_all_and_skips_are_said_aloud() {
+    let outcome = judge(&[entry(1, Verdict::Pass), entry(2, Verdict::Skip)]);
+    assert_eq!(outcome.expect("no failure").skipped.len(), 1);
+    let failed = judge(&[entry(1, Verdict::Pass), entry(7, Verdict::Fail)]);
+    let words = failed.expect_err("row 7 failed").to_string();
+    assert!(words.contains('7') && !words.contains('1'), "{words}");
+    judge(&[entry(2, Verdict::Skip)]).expect_err("a skip alone is no pass");
+}
+
+#[test]
+fn the_table_names_its_commit_and_has_a_line_for_each_row() {
+    let rows: Vec<_> = ROWS.iter().collect();
+    let entries: Vec<_> = ROWS
+        .iter()
+        .map(|row| entry(row.id, Verdict::Skip))
+        .collect();
+    let text = markdown(&rows, &entries, "Made on commit abc.");
+    assert!(text.contains("commit abc"));
+    let lines = text.lines().filter(|line| line.ends_with("| SKIP |"));
+    assert_eq!(lines.count(), ROWS.len());
+}
