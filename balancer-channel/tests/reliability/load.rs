@@ -139,8 +139,7 @@ impl Load {
                 news.await;
             }
         };
-        let waited = tokio::time::timeout(PATIENCE, wait).await;
-        assert!(waited.is_ok(), "within {PATIENCE:?}: {what}");
+        within(what, wait).await;
     }
 
     /// Waits until so many more RPCs have ended.
@@ -159,6 +158,14 @@ impl Load {
     async fn joined(self) -> Tally {
         self.pacer.await.expect("the load must not panic");
         std::mem::take(&mut *self.shared.tally())
+    }
+}
+
+/// Waits for what must happen.
+pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, wait).await {
+        Ok(value) => value,
+        Err(_) => panic!("within {PATIENCE:?}: {what}"),
     }
 }
 
