@@ -70,7 +70,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
     };
     let wanted = |row: &&Row| options.row.is_empty() || options.row.contains(&row.id);
     let rows: Vec<&Row> = ROWS.iter().filter(wanted).collect();
-    let mut memory = Memory::open(workspace, size, options.fresh)?;
+    // Before anything is built or run: somebody may go on working meanwhile.
+    let commit = memory::commit(workspace);
+    let mut memory = Memory::open(workspace, &commit, size, options.fresh)?;
     let started = Instant::now();
     let entries = measure(workspace, &rows, size, false, &mut memory)?;
     table::print(&rows, &entries);
@@ -80,7 +82,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
         println!("over the budget of {} s", SHORT_BUDGET.as_secs());
     }
     if options.write {
-        table::write(workspace, &rows, &entries, size)?;
+        table::write(workspace, &rows, &entries, size, &commit)?;
     }
     judge(&entries)
 }

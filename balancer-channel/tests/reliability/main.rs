@@ -10,8 +10,8 @@ mod support;
 
 mod backends;
 mod bad_peers;
+mod cancellations;
 mod child;
-mod counted;
 mod fleet;
 mod load;
 mod report;

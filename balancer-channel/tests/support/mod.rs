@@ -1,9 +1,16 @@
-//! What the channel's tests share: a unary client without generated code.
+//! What the channel's tests share: a client without generated code, a policy that counts, a future
+//! that is dropped on the way.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod counted;
+pub(crate) mod cut;
+pub(crate) mod drip;
+
 use balancer_channel::Channel;
+use balancer_testpeer::{Answer, Backend, Response as Answers};
 use http::uri::PathAndQuery;
+use prost::Message;
 use tonic::{IntoRequest, Response, Status, client::Grpc};
 use tonic_prost::ProstCodec;
 
@@ -65,4 +72,76 @@ pub(crate) async fn echo_stream(
         words.push(answer.text);
     }
     Ok(words)
+}
+
+/// The kinds of RPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Unary,
+    ServerStreaming,
+    ClientStreaming,
+    Bidirectional,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Unary,
+        Self::ServerStreaming,
+        Self::ClientStreaming,
+        Self::Bidirectional,
+    ];
+
+    fn path(self) -> PathAndQuery {
+        PathAndQuery::from_static(match self {
+            Self::Unary => "/test.Echo/Unary",
+            Self::ServerStreaming => "/test.Echo/Many",
+            Self::ClientStreaming => "/test.Echo/Collect",
+            Self::Bidirectional => "/test.Echo/Stream",
+        })
+    }
+}
+
+/// A backend for all kinds: one answer to a message, or as many as the kind wants.
+pub(crate) fn of_all_kinds(name: &str) -> Backend {
+    let one = text("one").encode_to_vec();
+    let many = Answers::grpc().message(&one).message(&one).message(&one);
+    let many = Answer::from(many.status(0, ""));
+    let collected = Answer::ok(&one);
+    Backend::new(name).answers(move |request| match request.path() {
+        "/test.Echo/Many" => many.clone(),
+        "/test.Echo/Collect" => collected.clone(),
+        _ => Answer::Echo,
+    })
+}
+
+/// An RPC of a kind from its first poll to its end; what is streamed is three times `message`.
+pub(crate) async fn rpc(channel: &Channel, kind: Kind, message: &Text) -> Result<(), Status> {
+    let mut client = Grpc::new(channel.clone());
+    client.ready().await?;
+    let codec = ProstCodec::<Text, Text>::default();
+    let (path, message) = (kind.path(), message.clone());
+    let three = tokio_stream::iter([message.clone(), message.clone(), message.clone()]);
+    let mut answers = match kind {
+        Kind::Unary => {
+            client.unary(message.into_request(), path, codec).await?;
+            return Ok(());
+        }
+        Kind::ClientStreaming => {
+            client
+                .client_streaming(tonic::Request::new(three), path, codec)
+                .await?;
+            return Ok(());
+        }
+        Kind::ServerStreaming => {
+            let request = message.into_request();
+            client.server_streaming(request, path, codec).await?
+        }
+        Kind::Bidirectional => {
+            let request = tonic::Request::new(three);
+            client.streaming(request, path, codec).await?
+        }
+    }
+    .into_inner();
+    while answers.message().await?.is_some() {}
+    Ok(())
 }

@@ -27,8 +27,12 @@ impl Memory {
     }
 
     /// The memory of this commit, if the run is a full one of what was committed.
-    pub(super) fn open(workspace: &Workspace, size: Size, fresh: bool) -> Result<Self> {
-        let commit = commit(workspace);
+    pub(super) fn open(
+        workspace: &Workspace,
+        commit: &str,
+        size: Size,
+        fresh: bool,
+    ) -> Result<Self> {
         if size != Size::Full || commit.ends_with(CHANGED) || commit.is_empty() {
             return Ok(Self::none());
         }
@@ -61,7 +65,7 @@ impl Memory {
 }
 
 /// What a commit is called whose files were changed since.
-pub(super) const CHANGED: &str = ", changed";
+const CHANGED: &str = ", changed";
 
 /// What is checked out; empty where there is no git.
 pub(super) fn commit(workspace: &Workspace) -> String {

@@ -124,14 +124,15 @@ pub const ROWS: &[Row] = &[
         "random cancellations: picks whose end was not told exactly once",
         "0 of 1,000,000",
         "one test in grpc-go",
-        How::NotYet("no scenario yet"),
-    ),
+        How::Scenario("cancellations::at_random_polls"),
+    )
+    .in_ci(),
     row(
         7,
         "unary and streaming RPCs dropped at each poll",
         "every poll; nothing left",
         "–",
-        How::NotYet("no scenario yet"),
+        How::Tests(&[channel("dropped", &[""])]),
     ),
     row(
         8,

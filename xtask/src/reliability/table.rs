@@ -5,7 +5,6 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use super::memory::commit;
 use super::{Row, Size};
 use crate::workspace::Workspace;
 
@@ -132,16 +131,14 @@ pub(super) fn write(
     rows: &[&Row],
     entries: &[Entry],
     size: Size,
+    commit: &str,
 ) -> Result<()> {
     let command = match size {
         Size::Full => "cargo xtask reliability --full --write",
         Size::Ci | Size::Short => "cargo xtask reliability --write",
     };
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let made = format!(
-        "Made by `{command}` on commit {}, on {cores} cores.",
-        commit(workspace)
-    );
+    let made = format!("Made by `{command}` on commit {commit}, on {cores} cores.");
     let path = workspace.root().join(FILE);
     fs::write(&path, markdown(rows, entries, &made))
         .with_context(|| format!("cannot write {}", path.display()))?;

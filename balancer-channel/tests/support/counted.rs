@@ -21,6 +21,16 @@ pub(crate) struct Counts {
     dones: AtomicU64,
     /// Ends of RPCs whose HEADERS had left.
     sent: AtomicU64,
+    /// How far all picks together are from one end each.
+    off: AtomicU64,
+    /// Picks whose observer is still held by somebody.
+    held: AtomicU64,
+}
+
+/// Observes one pick, and judges when everybody has let go of it.
+struct Told {
+    counts: Arc<Counts>,
+    times: AtomicU64,
 }
 
 struct Counted(Arc<Counts>);
@@ -58,13 +68,41 @@ impl Counts {
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
     }
+
+    /// The sum of |ends - 1| over all picks. One that is still under way counts as well.
+    pub(crate) fn deviations(&self) -> u64 {
+        self.off.load(Ordering::SeqCst) + self.held.load(Ordering::SeqCst)
+    }
 }
 
-impl OnDone for Counts {
+// === impl Told ===
+
+impl Told {
+    fn new(counts: &Arc<Counts>) -> Arc<Self> {
+        counts.picks.fetch_add(1, Ordering::SeqCst);
+        counts.held.fetch_add(1, Ordering::SeqCst);
+        Arc::new(Self {
+            counts: counts.clone(),
+            times: AtomicU64::new(0),
+        })
+    }
+}
+
+impl OnDone for Told {
     fn on_done(&self, _: u64, info: &DoneInfo<'_>) {
-        self.sent
-            .fetch_add(u64::from(info.bytes_sent()), Ordering::SeqCst);
-        self.dones.fetch_add(1, Ordering::SeqCst);
+        let counts = &self.counts;
+        let sent = u64::from(info.bytes_sent());
+        counts.sent.fetch_add(sent, Ordering::SeqCst);
+        counts.dones.fetch_add(1, Ordering::SeqCst);
+        self.times.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let off = self.times.load(Ordering::SeqCst).abs_diff(1);
+        self.counts.off.fetch_add(off, Ordering::SeqCst);
+        self.counts.held.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -132,7 +170,6 @@ impl Balancer for CountedBalancer {
 impl Picker for CountedPicker {
     fn pick<'p>(&'p self, options: &PickOptions<'_>) -> Result<Pick<'p>, PickError> {
         let pick = self.child.pick(options)?;
-        self.counts.picks.fetch_add(1, Ordering::SeqCst);
-        Ok(pick.on_done(self.counts.clone(), 0))
+        Ok(pick.on_done(Told::new(&self.counts), 0))
     }
 }
