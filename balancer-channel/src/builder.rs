@@ -57,6 +57,9 @@ pub struct ChannelBuilder {
     rules: CallRules,
 }
 
+/// No peer is pinged more often (gRFC A8).
+const MIN_KEEPALIVE: Duration = Duration::from_secs(10);
+
 /// How connections are to be secured.
 #[derive(Debug)]
 enum Chosen {
@@ -249,10 +252,11 @@ impl ChannelBuilder {
 
     /// Pings a silent peer every `time` while RPCs are in flight (also without any, if
     /// `without_calls`), and gives the connection up when nothing comes back within `timeout`
-    /// (gRFC A8). Off by default; `time` is at least 10 s.
+    /// (gRFC A8). Off by default. A shorter `time` than 10 s counts as 10 s: a server may take more
+    /// pings for an attack.
     pub fn keepalive(mut self, time: Duration, timeout: Duration, without_calls: bool) -> Self {
         self.keepalive = Some(KeepaliveOptions {
-            time,
+            time: time.max(MIN_KEEPALIVE),
             timeout,
             without_streams: without_calls,
         });

@@ -301,7 +301,9 @@ impl Default for H2Options {
     fn default() -> Self {
         Self {
             stream_window: 1 << 20,
-            connection_window: 4 << 20,
+            // Each response has a window of its own. With less room for all of them together, a few
+            // that nobody reads would hold up every other RPC on the connection.
+            connection_window: i32::MAX as u32,
             max_frame_size: 16 << 10,
             max_header_list_size: 16 << 10,
             keepalive: None,

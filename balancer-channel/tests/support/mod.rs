@@ -6,6 +6,7 @@
 pub(crate) mod counted;
 pub(crate) mod cut;
 pub(crate) mod drip;
+pub(crate) mod pipes;
 
 use balancer_channel::Channel;
 use balancer_testpeer::{Answer, Backend, Response as Answers};
@@ -144,4 +145,27 @@ pub(crate) async fn rpc(channel: &Channel, kind: Kind, message: &Text) -> Result
     .into_inner();
     while answers.message().await?.is_some() {}
     Ok(())
+}
+
+/// A unary RPC whose answer is not looked into: peers by hand do not say it in protobuf. Waits for a
+/// connection.
+pub(crate) async fn any_answer(channel: &Channel) -> Result<Vec<u8>, Status> {
+    let one = text("hello").encode_to_vec();
+    let mut message = vec![0];
+    message.extend_from_slice(&u32::try_from(one.len()).expect("short").to_be_bytes());
+    message.extend_from_slice(&one);
+    let body = tonic::body::Body::new(http_body_util::Full::new(message.into()));
+    let request = http::Request::post("/test.Echo/Unary")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .extension(balancer_channel::WaitForReady(true))
+        .body(body)
+        .expect("a request");
+    let response = tower::ServiceExt::oneshot(channel.clone(), request).await?;
+    let body = http_body_util::BodyExt::collect(response.into_body()).await?;
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    match Status::from_header_map(&trailers) {
+        Some(status) if status.code() != tonic::Code::Ok => Err(status),
+        _ => Ok(body.to_bytes().to_vec()),
+    }
 }

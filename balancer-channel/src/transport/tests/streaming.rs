@@ -13,7 +13,7 @@ use super::support::{
     Ends, call, connector, counting_connector, echo, framed, pair, pair_by_hand, pair_by_hand_with,
     read, serve_h2, streaming, unary,
 };
-use crate::transport::FailureKind;
+use crate::transport::{Connector, FailureKind, H2Options};
 
 #[tokio::test]
 async fn headers_come_before_the_first_message() {
@@ -441,7 +441,14 @@ async fn late_answers_to_cancelled_calls_are_harmless() {
 #[tokio::test]
 async fn windows_come_back_after_dropped_responses() {
     // Together the responses are four times what the connection's window holds.
-    let (connected, mut peer) = pair_by_hand(&[]).await;
+    let narrow = Connector {
+        options: H2Options {
+            connection_window: 4 << 20,
+            ..H2Options::default()
+        },
+        ..connector()
+    };
+    let (connected, mut peer) = pair_by_hand_with(narrow, &[]).await;
     let serve = async {
         for _ in 0..64 {
             let stream = peer.next_call().await.expect("the call").stream;
