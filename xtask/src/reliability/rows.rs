@@ -282,6 +282,8 @@ pub const ROWS: &[Row] = &[
         How::Tests(&[
             channel("balancer-channel", &["transport::tests::"]),
             channel("bad-servers", &[""]),
+            channel("raw-peers", &[""]),
+            channel("floods", &[""]),
             channel("ends", &[""]),
             channel("goaway", &[""]),
         ]),
@@ -302,10 +304,11 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         31,
-        "TLS: bad certificates accepted / TLS and an http:// target",
+        "TLS: 14 bad certificates with 2 choices of roots accepted / plaintext that was not asked for",
         "0 / 0",
         "tonic: plaintext",
         How::Tests(&[
+            channel("tls-matrix", &[""]),
             channel("balancer-channel", &["transport::tests::tls::"]),
         ]),
     ),
