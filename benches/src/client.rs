@@ -6,14 +6,18 @@ use clap::Args;
 
 use crate::{
     caller::{Caller, Error, Tonic},
-    contenders::{Backends, direct_h2::DirectH2, ours},
+    contenders::{
+        Backends, direct_h2::DirectH2, direct_hyper::DirectHyper, ours, raw_h2::RawH2,
+        raw_hyper::RawHyper,
+    },
     load::{self, Load, Measured, Until},
 };
 
 /// Who is measured, and under what.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Who: ours, direct-h2, or with the feature `rivals` one of the others.
+    /// Who: ours; of the floors raw-h2, raw-hyper, direct-h2, direct-hyper; with the feature `rivals`
+    /// tonic-single, tonic-balance, tower-p2c, ginepro, grpc.
     pub contender: String,
     /// Where: addresses with commas between them.
     #[arg(value_delimiter = ',')]
@@ -54,12 +58,39 @@ pub async fn measure(options: &Options) -> Result<Measured, Error> {
     match options.contender.as_str() {
         "ours" => run(Tonic::new(ours::connect(&backends).await?), options).await,
         "direct-h2" => {
-            backends.plaintext_only()?;
-            let service = DirectH2::connect(&backends.addresses).await?;
+            let service = DirectH2::connect(backends.plaintext()?).await?;
             run(Tonic::new(service), options).await
         }
-        other => Err(format!("contender {other:?} is not known here").into()),
+        "direct-hyper" => {
+            let service = DirectHyper::connect(backends.plaintext()?).await?;
+            run(Tonic::new(service), options).await
+        }
+        "raw-h2" => run(RawH2::connect(backends.plaintext()?).await?, options).await,
+        "raw-hyper" => run(RawHyper::connect(backends.plaintext()?).await?, options).await,
+        _ => rival(options, &backends).await,
     }
+}
+
+#[cfg(feature = "rivals")]
+async fn rival(options: &Options, backends: &Backends) -> Result<Measured, Error> {
+    use crate::contenders::{ginepro::Ginepro, official::Official, tonic_channel, tower_p2c};
+    match options.contender.as_str() {
+        "tonic-single" => run(Tonic::new(tonic_channel::single(backends).await?), options).await,
+        "tonic-balance" => run(Tonic::new(tonic_channel::balance(backends)?), options).await,
+        "tower-p2c" => {
+            let service = tower_p2c::connect(backends.plaintext()?).await?;
+            run(Tonic::new(service), options).await
+        }
+        "ginepro" => run(Ginepro::connect(backends).await?, options).await,
+        "grpc" => run(Official::connect(backends.plaintext()?)?, options).await,
+        other => Err(format!("contender {other:?} is not known").into()),
+    }
+}
+
+#[cfg(not(feature = "rivals"))]
+async fn rival(options: &Options, _: &Backends) -> Result<Measured, Error> {
+    let other = &options.contender;
+    Err(format!("contender {other:?} is not known without the feature `rivals`").into())
 }
 
 async fn run<C: Caller>(caller: C, options: &Options) -> Result<Measured, Error> {

@@ -3,23 +3,49 @@
 
 #![forbid(unsafe_code)]
 
-use benches::echo::Echo;
+use std::path::PathBuf;
+
+use benches::{caller::Error, contenders::SERVER_NAME, echo::Echo};
+use clap::Parser;
 use tokio::{io::AsyncReadExt, net::TcpListener};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
+
+/// Serves echoes on ports of the loopback interface.
+#[derive(Parser)]
+struct Cli {
+    /// How many servers.
+    #[arg(default_value_t = 8)]
+    count: usize,
+    /// TLS; where to write the certificate to trust, as PEM.
+    #[arg(long, value_name = "FILE")]
+    tls: Option<PathBuf>,
+}
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let count: usize = std::env::args().nth(1).as_deref().unwrap_or("8").parse()?;
+async fn main() -> Result<(), Error> {
+    let cli = Cli::parse();
+    let identity = match &cli.tls {
+        None => None,
+        Some(file) => {
+            let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()])?;
+            std::fs::write(file, made.cert.pem())?;
+            let key = made.signing_key.serialize_pem();
+            Some(Identity::from_pem(made.cert.pem(), key))
+        }
+    };
     let mut addresses = Vec::new();
-    for _ in 0..count {
+    for _ in 0..cli.count {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         addresses.push(listener.local_addr()?.to_string());
-        let server = Server::builder()
+        let mut server = Server::builder()
             .tcp_nodelay(true)
             .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(1 << 21)
-            .add_service(Echo);
+            .initial_connection_window_size(1 << 21);
+        if let Some(identity) = &identity {
+            server = server.tls_config(ServerTlsConfig::new().identity(identity.clone()))?;
+        }
+        let server = server.add_service(Echo);
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     }
     println!("{}", addresses.join(","));

@@ -1,0 +1,97 @@
+//! A floor: gRPC's frames on `h2` by hand, without tonic.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::{Buf, Bytes};
+use h2::client::SendRequest;
+use prost::Message;
+use tokio::net::TcpStream;
+use tonic::Status;
+
+use super::{frame, head};
+use crate::{
+    caller::{Caller, Error},
+    echo::Payload,
+};
+
+/// Round robin over connections.
+#[derive(Clone)]
+pub struct RawH2(Arc<Inner>);
+
+struct Inner {
+    handles: Vec<(SendRequest<Bytes>, http::Request<()>)>,
+    next: AtomicUsize,
+}
+
+// === impl RawH2 ===
+
+impl RawH2 {
+    /// Connects to every address, with the windows of `direct_h2`.
+    ///
+    /// # Errors
+    /// A connection fails.
+    pub async fn connect(addresses: &[String]) -> Result<Self, Error> {
+        let mut handles = Vec::new();
+        for address in addresses {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let (handle, connection) = h2::client::Builder::new()
+                .enable_push(false)
+                .initial_window_size(1 << 20)
+                .initial_connection_window_size(1 << 21)
+                .handshake::<_, Bytes>(stream)
+                .await?;
+            tokio::spawn(connection);
+            handles.push((handle.ready().await?, head(address)?));
+        }
+        let next = AtomicUsize::new(0);
+        Ok(Self(Arc::new(Inner { handles, next })))
+    }
+
+    async fn echo(&self, payload: Payload) -> Result<Payload, Error> {
+        let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let (handle, head) = &self.0.handles[turn % self.0.handles.len()];
+        let (response, mut stream) = handle.clone().send_request(head.clone(), false)?;
+        stream.send_data(frame(&payload), true)?;
+        let mut body = response.await?.into_body();
+        // One message comes in one piece, or in a few when it is large.
+        let mut answer = Bytes::new();
+        while let Some(data) = poll_fn(|cx| Pin::new(&mut body).poll_data(cx)).await {
+            let data = data?;
+            body.flow_control().release_capacity(data.len())?;
+            answer = match answer.is_empty() {
+                true => data,
+                false => [answer, data].concat().into(),
+            };
+        }
+        let trailers = body.trailers().await?.ok_or("no trailers")?;
+        if trailers.get("grpc-status").is_none_or(|code| code != "0") {
+            return Err("the RPC failed".into());
+        }
+        if answer.len() < super::PREFIX {
+            return Err("no message".into());
+        }
+        answer.advance(super::PREFIX);
+        Ok(Payload::decode(answer)?)
+    }
+}
+
+impl Caller for RawH2 {
+    async fn unary(&mut self, payload: Payload) -> Result<Payload, Status> {
+        let answer = self.echo(payload).await;
+        answer.map_err(|error| Status::unknown(error.to_string()))
+    }
+}
+
+impl std::fmt::Debug for RawH2 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RawH2({})", self.0.handles.len())
+    }
+}
