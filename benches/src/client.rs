@@ -16,7 +16,7 @@ use crate::{
 /// Who is measured, and under what.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Who: ours; of the floors raw-h2, raw-hyper, direct-h2, direct-hyper; with the feature `rivals`
+    /// Who: ours, or ours-1 with the first backend only; of the floors raw-h2, raw-hyper, direct-h2, direct-hyper; with the feature `rivals`
     /// tonic-single, tonic-balance, tower-p2c, ginepro, grpc.
     pub contender: String,
     /// Where: addresses with commas between them.
@@ -57,6 +57,11 @@ pub async fn measure(options: &Options) -> Result<Measured, Error> {
     };
     match options.contender.as_str() {
         "ours" => run(Tonic::new(ours::connect(&backends).await?), options).await,
+        "ours-1" => {
+            let mut backends = backends;
+            backends.addresses.truncate(1);
+            run(Tonic::new(ours::connect(&backends).await?), options).await
+        }
         "direct-h2" => {
             let service = DirectH2::connect(backends.plaintext()?).await?;
             run(Tonic::new(service), options).await

@@ -12,6 +12,8 @@ pub mod contenders;
 pub mod echo;
 pub mod fleet;
 pub mod load;
+pub mod picks;
+pub mod random;
 
 /// The snippets of the README, compiled and run.
 #[cfg(doctest)]

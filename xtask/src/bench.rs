@@ -1,7 +1,19 @@
 //! `cargo xtask bench`: what an RPC costs, beside its floors and its rivals, in one run.
 
+mod bars;
+mod counts;
+mod document;
+mod full;
 mod gate;
+mod go;
+mod machine;
+mod plan;
+mod plot;
+mod policy;
+mod profile;
+mod rounds;
 mod run;
+mod stats;
 
 use anyhow::Result;
 use clap::Args;
@@ -9,19 +21,46 @@ use clap::Args;
 use crate::{report::Outcome, workspace::Workspace};
 
 pub use gate::check;
+pub use stats::{Bar, Estimate, Verdict, median, ratios};
 
 /// What to bench.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Count instructions and allocations and fail when a gate is passed. The only mode for now.
-    #[arg(long, required = true)]
+    /// Count instructions and allocations of an RPC beside the floor's and fail when a gate is
+    /// passed, as CI does; nothing else.
+    #[arg(long, exclusive = true)]
     check: bool,
+    /// Interleaved rounds; 20 unless it is a quick pass.
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// A short pass: few rounds, few loads.
+    #[arg(long)]
+    quick: bool,
+    /// Count instructions with callgrind, too, and tell where they go.
+    #[arg(long)]
+    instructions: bool,
+    /// Measure grpc-go, too, where a Go toolchain is installed.
+    #[arg(long)]
+    go: bool,
+    /// This load only; may be given more than once. Leaves out the policy and writes nothing.
+    #[arg(long, value_name = "LOAD", value_parser = loads())]
+    only: Vec<String>,
+    /// Print the figures and leave docs/performance.md as it is.
+    #[arg(long)]
+    no_write: bool,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// A gate was passed, or something could not be run.
-pub fn run(workspace: &Workspace, _: &Options) -> Result<Outcome> {
-    check(workspace)
+/// A gate or a bar was passed, or something could not be run.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
+    if options.check {
+        return check(workspace);
+    }
+    full::run(workspace, options)
+}
+
+fn loads() -> clap::builder::PossibleValuesParser {
+    clap::builder::PossibleValuesParser::new(plan::SCENARIOS.iter().map(|load| load.name))
 }

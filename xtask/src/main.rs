@@ -37,7 +37,7 @@ enum Command {
     Reliability(reliability::Options),
     /// Writes the examples' generated code anew.
     Codegen,
-    /// Instructions per RPC against the floor, gated.
+    /// What an RPC costs beside floors and rivals; writes docs/performance.md. `--check` is the gate.
     Bench(bench::Options),
     /// The `conformance!` suites of a crate: plain, or for minutes with `--deep`.
     Conformance(conformance::Options),

@@ -2,13 +2,12 @@
 
 #![forbid(unsafe_code)]
 
-use std::{hint::black_box, time::Instant};
+use std::time::Instant;
 
-use balancer_api::{ConnectivityState, PickOptions};
-use benches::fleet::Fleet;
+use benches::{caller::Error, fleet::Fleet, picks, random::Random};
 use clap::{Parser, ValueEnum};
 
-/// Runs one measurement of `round_robin` and prints one JSON object.
+/// Runs one measurement, of `round_robin` where nobody else is named, and prints one JSON object.
 #[derive(Parser)]
 struct Args {
     /// What to measure.
@@ -22,9 +21,15 @@ struct Args {
     /// How many SubConns become READY before each settle.
     #[arg(long, default_value_t = 128)]
     burst: usize,
-    /// How many backends flapped last, before picks are measured.
+    /// How many backends were lost, one after the other, before picks are measured.
     #[arg(long, default_value_t = 0)]
-    flapped: usize,
+    lost: usize,
+    /// Who picks.
+    #[arg(long, value_enum, default_value = "ours")]
+    picker: Who,
+    /// How many threads pick at once.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -37,11 +42,25 @@ enum What {
     SameList,
     /// Bytes that the policy and its picker hold per SubConn.
     Memory,
-    /// Picks by one thread.
+    /// Picks.
     Pick,
 }
 
-fn main() {
+#[derive(Clone, Copy, ValueEnum)]
+enum Who {
+    /// `round_robin`, through `dyn Picker`.
+    Ours,
+    /// The same, after a load of the current picker.
+    OursLoaded,
+    /// A bare shared counter.
+    FetchAdd,
+    /// tower's power of two choices; with the feature `rivals`.
+    TowerP2c,
+    /// pingora's round robin; with the feature `pingora`.
+    Pingora,
+}
+
+fn main() -> Result<(), Error> {
     let args = Args::parse();
     let builder = balancer_roundrobin::builder();
     let mut fleet = Fleet::new(&*builder);
@@ -61,7 +80,7 @@ fn main() {
         What::Flap => {
             fleet.start(list);
             fleet.bring_up(args.burst);
-            let mut random = Random(42);
+            let mut random = Random::new(42);
             let mut worst = 0;
             let all = Instant::now();
             for _ in 0..args.count {
@@ -92,34 +111,25 @@ fn main() {
             println!("{{\"bytes_per_sub_conn\":{each:.1}}}");
         }
         What::Pick => {
-            fleet.start(list);
-            fleet.bring_up(args.burst);
-            let mut random = Random(7);
-            for _ in 0..args.flapped {
-                let backend = random.below(args.backends);
-                fleet.tell(backend, ConnectivityState::Idle);
-                fleet.settle();
-            }
-            let picker = fleet.picker();
-            let options = PickOptions::new("/s/m");
-            let start = Instant::now();
-            for _ in 0..args.count {
-                black_box(picker.pick(black_box(&options)).is_ok());
-            }
-            let each = start.elapsed().as_nanos() as f64 / args.count as f64;
+            let each = nanos_per_pick(&args)?;
             println!("{{\"ns_per_pick\":{each:.2}}}");
         }
     }
+    Ok(())
 }
 
-/// xorshift: the same walk in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound.max(1) as u64) as usize
-    }
+fn nanos_per_pick(args: &Args) -> Result<f64, Error> {
+    let (backends, lost) = (args.backends, args.lost);
+    let (threads, count) = (args.threads, args.count);
+    Ok(match args.picker {
+        Who::Ours => picks::time(threads, count, picks::ours(backends, lost)),
+        Who::OursLoaded => picks::time(threads, count, picks::ours_loaded(backends, lost)),
+        Who::FetchAdd => picks::time(threads, count, picks::fetch_add()),
+        #[cfg(feature = "rivals")]
+        Who::TowerP2c => picks::time(threads, count, picks::tower_p2c(backends)),
+        #[cfg(feature = "pingora")]
+        Who::Pingora => picks::time(threads, count, picks::pingora(backends)),
+        #[allow(unreachable_patterns, reason = "with all features none is left")]
+        _ => return Err("this picker was not compiled in".into()),
+    })
 }

@@ -4,14 +4,18 @@
 //! Absolute counts depend on the compiler and the machine; their ratio to `direct_h2`, counted in the
 //! same minute, does not.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use super::run::{Binaries, Job, Server, has_valgrind};
+use super::{
+    plan::{BACKENDS, FLOOR, OURS, SCENARIOS, Scenario},
+    run::{Binaries, Job, Server, has_valgrind},
+};
 use crate::{report::Outcome, workspace::Workspace};
 
 /// What ours may take per RPC.
 struct Gate {
-    concurrency: usize,
+    /// Under this load of the plan.
+    scenario: &'static str,
     /// Instructions, in thousandths of the floor's.
     instructions: u64,
     /// Allocations more than the floor has.
@@ -22,12 +26,12 @@ struct Gate {
 /// give or take two hundredths. Of allocations ours had not one more: 19.0 and 19.0.
 const GATES: &[Gate] = &[
     Gate {
-        concurrency: 64,
+        scenario: "c64",
         instructions: 1095,
         allocations: 1.0,
     },
     Gate {
-        concurrency: 1,
+        scenario: "c1",
         instructions: 1120,
         allocations: 1.0,
     },
@@ -36,22 +40,16 @@ const GATES: &[Gate] = &[
 /// What stray wake-ups and growing buffers may add to a count over thousands of RPCs.
 const STRAY: f64 = 0.1;
 
-/// Backends, in one other process.
-const BACKENDS: usize = 8;
-
-const FLOOR: &str = "direct-h2";
-const OURS: &str = "ours";
-
 /// Counts and compares.
 ///
 /// # Errors
 /// A gate was passed, or something could not be run.
 pub fn check(workspace: &Workspace) -> Result<Outcome> {
-    let binaries = Binaries::build(workspace)?;
-    let server = Server::start(&binaries, BACKENDS)?;
+    let binaries = Binaries::build(workspace, &[])?;
+    let server = Server::start(&binaries, BACKENDS, None)?;
     println!(
         "{:>13} {:>11} {:>10} {:>10} {:>9} {:>9}",
-        "counted", "concurrency", FLOOR, OURS, "is", "gate"
+        "counted", "load", FLOOR, OURS, "is", "gate"
     );
     let mut passed = true;
     for gate in GATES {
@@ -73,14 +71,21 @@ pub fn check(workspace: &Workspace) -> Result<Outcome> {
 }
 
 fn allocations(binaries: &Binaries, server: &Server, gate: &Gate) -> Result<bool> {
-    let of = |contender| binaries.allocations(&gate.job(contender), server);
+    let scenario = gate.scenario()?;
+    let of = |contender| {
+        binaries.allocations(Job {
+            contender,
+            scenario,
+            server,
+        })
+    };
     let (floor, ours) = (of(FLOOR)?, of(OURS)?);
     let more = ours - floor;
     let passed = more <= gate.allocations + STRAY;
     println!(
         "{:>13} {:>11} {floor:>10.2} {ours:>10.2} {more:>+9.2} {:>+9.2} {}",
         "allocations",
-        gate.concurrency,
+        gate.scenario,
         gate.allocations,
         verdict(passed)
     );
@@ -88,7 +93,14 @@ fn allocations(binaries: &Binaries, server: &Server, gate: &Gate) -> Result<bool
 }
 
 fn instructions(binaries: &Binaries, server: &Server, gate: &Gate) -> Result<bool> {
-    let of = |contender| binaries.instructions(&gate.job(contender), server);
+    let scenario = gate.scenario()?;
+    let of = |contender| {
+        binaries.instructions(Job {
+            contender,
+            scenario,
+            server,
+        })
+    };
     let (floor, ours) = (of(FLOOR)?, of(OURS)?);
     ensure!(floor > 0, "the floor cannot take no instructions");
     let ratio = ours * 1000 / floor;
@@ -96,7 +108,7 @@ fn instructions(binaries: &Binaries, server: &Server, gate: &Gate) -> Result<boo
     println!(
         "{:>13} {:>11} {floor:>10} {ours:>10} {:>9.3} {:>9.3} {}",
         "instructions",
-        gate.concurrency,
+        gate.scenario,
         ratio as f64 / 1000.0,
         gate.instructions as f64 / 1000.0,
         verdict(passed)
@@ -111,10 +123,9 @@ fn verdict(passed: bool) -> &'static str {
 // === impl Gate ===
 
 impl Gate {
-    fn job(&self, contender: &str) -> Job {
-        Job {
-            contender: contender.to_owned(),
-            concurrency: self.concurrency,
-        }
+    fn scenario(&self) -> Result<&'static Scenario> {
+        let mut scenarios = SCENARIOS.iter();
+        let found = scenarios.find(|scenario| scenario.name == self.scenario);
+        found.context("a gate is on a load of the plan")
     }
 }

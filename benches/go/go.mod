@@ -1,0 +1,4 @@
+// The version of grpc-go is chosen by `cargo xtask bench --go`, for the toolchain that there is.
+module bench
+
+go 1.18

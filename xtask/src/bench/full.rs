@@ -1,0 +1,195 @@
+//! The whole pass: everybody, every load, the policy, the document.
+
+use anyhow::{Result, bail, ensure};
+
+use super::{
+    Options, bars,
+    counts::{self, Counted},
+    document::{self, Found},
+    go::Go,
+    machine::Machine,
+    plan::{BACKENDS, BALANCE_LIST, CONTENDERS, FLOOR, OURS, SCENARIOS, Scenario},
+    policy, profile,
+    rounds::{self, Effort, Progress},
+    run::{Binaries, Job, Server, answers, has_valgrind},
+    stats::Verdict,
+};
+use crate::{report::Outcome, workspace::Workspace};
+
+/// What a quick pass is content with.
+const QUICK: Effort = Effort {
+    rounds: 5,
+    millis: 200,
+};
+
+/// Milliseconds of one run of a full pass.
+const MILLIS: u64 = 400;
+
+/// Loads of a quick pass are counted, and timed, here only.
+const QUICK_SCENARIOS: &[&str] = &["c64", "c1", "64KiB", "streaming", "tls"];
+
+/// Whose instructions are told apart.
+const PROFILED: &[&str] = &[OURS, FLOOR, BALANCE_LIST];
+
+/// Runs it.
+///
+/// # Errors
+/// A bar is missed, or something could not be run.
+pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
+    let mut outcome = Outcome::pass();
+    let machine = Machine::look(workspace);
+    println!("{}", machine.describe());
+    let effort = Effort {
+        rounds: options
+            .rounds
+            .unwrap_or(if options.quick { QUICK.rounds } else { 20 }),
+        millis: if options.quick { QUICK.millis } else { MILLIS },
+    };
+    ensure!(effort.rounds > 0, "no round measures nothing");
+    let mut absent = Vec::new();
+    let mut leave_out = |what: &str, why: String| {
+        println!("{what} is absent: {why}");
+        absent.push(format!("{what}: {why}"));
+        outcome.absorb(Outcome::skip(format!("bench, {what}"), why));
+    };
+
+    let features: &[&str] = if answers("cmake", "--version") {
+        &["rivals", "pingora"]
+    } else {
+        leave_out(
+            "pingora",
+            "building it takes cmake, which is not installed".into(),
+        );
+        &["rivals"]
+    };
+    let binaries = Binaries::build(workspace, features)?;
+    let go = match options.go.then(|| Go::build(workspace)) {
+        Some(Ok(go)) => {
+            println!("grpc-go {} with {}", go.version, go.toolchain);
+            Some(go)
+        }
+        Some(Err(why)) => {
+            leave_out("grpc-go", format!("{why:#}"));
+            None
+        }
+        None => {
+            leave_out("grpc-go", "it joins with --go".into());
+            None
+        }
+    };
+    let callgrind = options.instructions && has_valgrind();
+    if options.instructions && !callgrind {
+        leave_out("instructions", "valgrind is not installed".into());
+    } else if !callgrind {
+        leave_out(
+            "instructions",
+            "they are counted with --instructions".into(),
+        );
+    }
+
+    let scenarios: Vec<&'static Scenario> = SCENARIOS
+        .iter()
+        .filter(|one| !options.quick || QUICK_SCENARIOS.contains(&one.name))
+        .filter(|one| options.only.is_empty() || options.only.iter().any(|only| only == one.name))
+        .collect();
+    let turns: usize = scenarios.iter().map(|one| one.contenders().count()).sum();
+    let mut progress = Progress::new(turns * (effort.rounds + 1) + policy::STEPS);
+
+    let scratch = tempfile::tempdir()?;
+    let plain = Server::start(&binaries, BACKENDS, None)?;
+    let secure = Server::start(&binaries, BACKENDS, Some(scratch.path().join("ca.pem")))?;
+    let server = |scenario: &Scenario| if scenario.tls { &secure } else { &plain };
+
+    let mut found = Found {
+        machine,
+        effort,
+        quick: options.quick,
+        timed: Vec::new(),
+        counted: Vec::new(),
+        profiles: Vec::new(),
+        policy: policy::Policy::default(),
+        promises: Vec::new(),
+        absent: Vec::new(),
+    };
+    for scenario in &scenarios {
+        let timed = rounds::run(
+            &binaries,
+            scenario,
+            server(scenario),
+            go.as_ref(),
+            effort,
+            &mut progress,
+        )?;
+        found.promises.extend(bars::of_times(&timed, go.as_ref()));
+        for (name, why) in &timed.absent {
+            leave_out(&format!("{name} under {}", scenario.name), why.clone());
+        }
+        found.timed.push(timed);
+    }
+    for scenario in &scenarios {
+        let counted: Counted = counts::run(
+            &binaries,
+            scenario,
+            server(scenario),
+            callgrind,
+            &mut progress,
+        );
+        found.promises.extend(bars::of_counts(&counted));
+        for (name, why) in &counted.absent {
+            leave_out(
+                &format!("{name}'s counts under {}", scenario.name),
+                why.clone(),
+            );
+        }
+        found.counted.push(counted);
+    }
+    if let Some(first) = scenarios.first().filter(|_| callgrind) {
+        for contender in CONTENDERS.iter().filter(|one| PROFILED.contains(&one.name)) {
+            let job = Job {
+                contender: contender.name,
+                scenario: first,
+                server: server(first),
+            };
+            let parts = profile::run(&binaries, job, scratch.path())?;
+            found.profiles.push((contender.name, parts));
+        }
+    }
+    if options.only.is_empty() {
+        found.policy = policy::run(&binaries, features, callgrind, effort, &mut progress)?;
+    }
+    drop(progress);
+    found.absent = absent;
+
+    println!("\n{}", document::figures(&found));
+    if options.no_write || !options.only.is_empty() {
+        println!("docs/performance.md is as it was");
+    } else {
+        document::write(workspace.root(), &found)?;
+    }
+    judge(&found)?;
+    Ok(outcome)
+}
+
+/// Adds up the verdicts.
+fn judge(found: &Found) -> Result<()> {
+    let promises = found.promises.iter().map(|one| (&one.what, one.verdict()));
+    let held = found.policy.rows.iter();
+    let held = held.filter_map(|one| Some((&one.what, one.is.against(one.bar?))));
+    let verdicts: Vec<_> = promises.chain(held).collect();
+    let count = |wanted| verdicts.iter().filter(|(_, is)| *is == wanted).count();
+    println!(
+        "{} bars met, {} inconclusive, {} missed",
+        count(Verdict::Pass),
+        count(Verdict::Inconclusive),
+        count(Verdict::Fail)
+    );
+    let missed: Vec<&str> = verdicts
+        .iter()
+        .filter(|(_, is)| *is == Verdict::Fail)
+        .map(|(what, _)| what.as_str())
+        .collect();
+    if !missed.is_empty() {
+        bail!("missed: {}", missed.join("; "));
+    }
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! `round_robin` by itself: picks, changes, memory, from two backends to a hundred thousand.
+
+use anyhow::Result;
+
+use super::{
+    rounds::{Effort, Progress},
+    run::{Binaries, number},
+    stats::{Bar, Estimate, median, ratios},
+};
+
+/// A figure of the policy, and what it may be.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub what: String,
+    pub unit: &'static str,
+    pub is: Estimate,
+    pub bar: Option<Bar>,
+}
+
+/// What was measured.
+#[derive(Debug, Default)]
+pub(super) struct Policy {
+    pub rows: Vec<Held>,
+    /// Microseconds per SubConn to start, by the number of backends, for the plot.
+    pub start: Vec<(f64, f64)>,
+    /// The same of a flap.
+    pub flap: Vec<(f64, f64)>,
+}
+
+const SIZES: &[usize] = &[1_000, 10_000, 100_000];
+
+/// The function that is the pick, to callgrind.
+const PICK: &str = "*RoundRobinPicker*Picker*pick*";
+
+/// Picks that are timed at once.
+const PICKS: &str = "2000000";
+
+/// How many steps a run takes, for the progress.
+pub(super) const STEPS: usize = 16;
+
+/// Measures it.
+pub(super) fn run(
+    binaries: &Binaries,
+    features: &[&str],
+    callgrind: bool,
+    effort: Effort,
+    progress: &mut Progress,
+) -> Result<Policy> {
+    let mut policy = Policy::default();
+    if callgrind {
+        instructions(binaries, features, &mut policy, progress)?;
+    }
+    picks(binaries, features, effort, &mut policy, progress)?;
+    changes(binaries, effort, &mut policy, progress)?;
+    Ok(policy)
+}
+
+fn instructions(
+    binaries: &Binaries,
+    features: &[&str],
+    policy: &mut Policy,
+    progress: &mut Progress,
+) -> Result<()> {
+    progress.step("instructions of a pick");
+    for backends in ["2", "1000", "100000"] {
+        let args = ["pick", "--backends", backends];
+        let is = binaries.pick_instructions(&args, Some(PICK))?;
+        policy.hold(
+            format!("a pick through `dyn Picker`, {backends} backends"),
+            "instructions",
+            Estimate::exact(is),
+            Some(Bar::AtMost(55.0)),
+        );
+    }
+    let args = ["pick", "--backends", "10000", "--lost", "256"];
+    let is = binaries.pick_instructions(&args, Some(PICK))?;
+    policy.hold(
+        "the same after 256 backends of 10000 were lost one by one",
+        "instructions",
+        Estimate::exact(is),
+        Some(Bar::AtMost(150.0)),
+    );
+    progress.step("instructions of loading the picker");
+    let whole = |picker| {
+        let args = ["pick", "--backends", "1000", "--picker", picker];
+        binaries.pick_instructions(&args, None)
+    };
+    let ours = whole("ours")?;
+    policy.hold(
+        "loading the current picker before it",
+        "instructions",
+        Estimate::exact(whole("ours-loaded")? - ours),
+        Some(Bar::AtMost(90.0)),
+    );
+    policy.hold(
+        "a pick, its call and the drop of its answer",
+        "instructions",
+        Estimate::exact(ours),
+        None,
+    );
+    for (picker, what) in rivals(features) {
+        progress.step(&format!("instructions of {what}"));
+        policy.hold(
+            format!("{what}, 1000 backends"),
+            "instructions",
+            Estimate::exact(whole(picker)?),
+            None,
+        );
+    }
+    Ok(())
+}
+
+fn picks(
+    binaries: &Binaries,
+    features: &[&str],
+    effort: Effort,
+    policy: &mut Policy,
+    progress: &mut Progress,
+) -> Result<()> {
+    let time = |picker: &str, threads: &str| {
+        let common = ["--backends", "1000", "--count", PICKS];
+        let args = ["pick", "--picker", picker, "--threads", threads];
+        let args: Vec<&str> = args.into_iter().chain(common).collect();
+        number(&binaries.policy_on_all_processors(&args)?, "ns_per_pick")
+    };
+    let rounds = |picker: &str, threads: &str| -> Result<Vec<f64>> {
+        (0..effort.rounds).map(|_| time(picker, threads)).collect()
+    };
+    progress.step("time of a pick");
+    policy.hold(
+        "a pick and the drop of its answer, 1000 backends",
+        "ns",
+        Estimate::of(&rounds("ours", "1")?),
+        None,
+    );
+    for (picker, what) in rivals(features) {
+        progress.step(&format!("time of {what}"));
+        policy.hold(
+            format!("{what}, 1000 backends"),
+            "ns",
+            Estimate::of(&rounds(picker, "1")?),
+            None,
+        );
+    }
+    progress.step("two threads that pick at once");
+    let (mut ours, mut counter) = (Vec::new(), Vec::new());
+    for _ in 0..effort.rounds {
+        ours.push(time("ours", "2")?);
+        counter.push(time("fetch-add", "2")?);
+    }
+    policy.hold(
+        "two threads picking at once, to a bare shared `fetch_add`",
+        "times",
+        Estimate::of(&ratios(&ours, &counter)),
+        Some(Bar::AtMost(1.25)),
+    );
+    Ok(())
+}
+
+fn changes(
+    binaries: &Binaries,
+    effort: Effort,
+    policy: &mut Policy,
+    progress: &mut Progress,
+) -> Result<()> {
+    let repeat = |args: &[&str], field: &str, scale: f64| -> Result<Vec<f64>> {
+        (0..effort.rounds.min(5))
+            .map(|_| Ok(number(&binaries.policy(args)?, field)? / scale))
+            .collect()
+    };
+    for (burst, bar) in [("128", 1.0), ("1", 5.0)] {
+        let mut medians = Vec::new();
+        for size in SIZES {
+            progress.step(&format!("starting {size} backends, {burst} at a time"));
+            let backends = size.to_string();
+            let args = ["start", "--backends", &backends, "--burst", burst];
+            let each = repeat(&args, "ns_per_sub_conn", 1e3)?;
+            medians.push(median(&each));
+            policy.hold(
+                format!("IDLE to READY, {size} backends, {burst} at a time, each"),
+                "µs",
+                Estimate::of(&each),
+                Some(Bar::AtMost(bar)),
+            );
+            if burst == "1" {
+                policy.start.push((*size as f64, median(&each)));
+            }
+        }
+        // The time of all grows by one more than the time of each.
+        let (first, last) = (medians[0], medians[medians.len() - 1]);
+        let growth = 1.0 + (last / first).log10() / 2.0;
+        policy.hold(
+            format!("exponent of its growth from 1000 to 100000, {burst} at a time"),
+            "",
+            Estimate::exact(growth),
+            Some(Bar::AtMost(1.15)),
+        );
+    }
+    for (size, bar) in SIZES.iter().zip([None, Some(8.0), Some(15.0)]) {
+        progress.step(&format!("flapping among {size} backends"));
+        let backends = size.to_string();
+        let args = ["flap", "--backends", &backends, "--count", "10000"];
+        let each = repeat(&args, "ns_per_flap", 1e3)?;
+        policy.flap.push((*size as f64, median(&each)));
+        policy.hold(
+            format!("a flap of a random one of {size} backends, over 10000 flaps"),
+            "µs",
+            Estimate::of(&each),
+            bar.map(Bar::AtMost),
+        );
+        // The least of the runs: what the policy takes, and not what the machine took from it.
+        let worst = repeat(&args, "worst_ns", 1e6)?;
+        let least = worst.iter().copied().fold(f64::INFINITY, f64::min);
+        policy.hold(
+            format!("the worst single flap of them, {size} backends"),
+            "ms",
+            Estimate::exact(least),
+            Some(Bar::AtMost(3.0)),
+        );
+    }
+    progress.step("the same list again");
+    let args = ["same-list", "--backends", "100000"];
+    policy.hold(
+        "an identical list of 100000 addresses",
+        "ms",
+        Estimate::of(&repeat(&args, "ns", 1e6)?),
+        Some(Bar::AtMost(30.0)),
+    );
+    progress.step("memory");
+    for size in ["1000", "100000"] {
+        let args = ["memory", "--backends", size];
+        let bytes = number(&binaries.policy(&args)?, "bytes_per_sub_conn")?;
+        policy.hold(
+            format!("policy and picker per SubConn, {size} backends"),
+            "bytes",
+            Estimate::exact(bytes),
+            Some(Bar::AtMost(600.0)),
+        );
+    }
+    Ok(())
+}
+
+/// Other pickers that were compiled in.
+fn rivals(features: &[&str]) -> Vec<(&'static str, &'static str)> {
+    let mut rivals = Vec::new();
+    if !features.is_empty() {
+        rivals.push(("tower-p2c", "tower's power of two choices"));
+    }
+    if features.contains(&"pingora") {
+        rivals.push(("pingora", "pingora's round robin"));
+    }
+    rivals
+}
+
+// === impl Policy ===
+
+impl Policy {
+    fn hold(
+        &mut self,
+        what: impl Into<String>,
+        unit: &'static str,
+        is: Estimate,
+        bar: Option<Bar>,
+    ) {
+        self.rows.push(Held {
+            what: what.into(),
+            unit,
+            is,
+            bar,
+        });
+    }
+}
