@@ -116,21 +116,21 @@ fn a_graceful_close_can_be_hurried() {
 
 #[test]
 fn the_last_clone_closes_the_channel() {
-    let fixture = Fixture::new("x");
+    let mut fixture = Fixture::new("x");
     fixture.connect();
     let mut states = fixture.core.states();
     let stream = fixture.wire("x").open_stream();
     let clone = fixture.core.clone();
-    let Fixture { core, sim, env, .. } = fixture;
-    drop(core);
-    sim.run();
+    let other = Fixture::new("x");
+    fixture.core = other.core.clone();
+    fixture.run();
     assert_eq!(unread(&mut states), [State::Ready]);
     drop(clone);
-    sim.run();
+    fixture.run();
     assert_eq!(unread(&mut states), [State::Shutdown]);
-    assert!(env.net.wire("x").aborted().is_none(), "streams finish");
+    assert!(fixture.wire("x").aborted().is_none(), "streams finish");
     drop(stream);
-    assert_eq!((sim.tasks(), env.net.held()), (0, 0));
+    is_gone(&fixture);
 }
 
 #[test]

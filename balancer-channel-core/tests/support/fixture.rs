@@ -21,6 +21,15 @@ pub(crate) struct Fixture {
     pub(crate) core: Core<SimEnv>,
 }
 
+/// What a channel has that somebody must give back.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Ledger {
+    tasks: usize,
+    timers: usize,
+    dials: usize,
+    connections: usize,
+}
+
 /// Endpoints of one address each.
 pub(crate) fn endpoints(names: &str) -> Vec<Endpoint> {
     names.split_whitespace().map(Endpoint::from).collect()
@@ -184,4 +193,23 @@ impl Fixture {
 /// The states that a watcher has not read yet.
 pub(crate) fn unread(states: &mut ConnectivityStates) -> Vec<State> {
     std::iter::from_fn(|| states.next().now_or_never().flatten()).collect()
+}
+
+/// After every test: the channel is closed, and nothing of it is left.
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The test has said already what is wrong.
+            return;
+        }
+        self.core.close();
+        self.sim.run();
+        let ledger = Ledger {
+            tasks: self.sim.tasks(),
+            timers: self.sim.sleepers(),
+            dials: self.env.net.dials().0,
+            connections: self.env.net.held(),
+        };
+        assert_eq!(ledger, Ledger::default(), "left behind by the channel");
+    }
 }
