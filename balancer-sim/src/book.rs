@@ -40,6 +40,8 @@ struct Inner {
     pickers: usize,
     /// Policies and pickers whose fault it can be that an RPC fails INTERNAL.
     wild: bool,
+    /// Whether the application has asked for the end, and nothing was under way before.
+    shut: bool,
     /// When the application last wanted all back-off to end.
     reset: Option<Timestamp>,
 }
@@ -62,6 +64,8 @@ struct Record {
     told: State,
     asked: bool,
     removed: bool,
+    /// From outside a callback: what is told meanwhile may cross that on its way.
+    removed_outside: bool,
     pace: Pace,
 }
 
@@ -137,11 +141,13 @@ impl Book {
     }
 
     pub(crate) fn enter(&self, instance: usize, what: &str) {
-        let record = &mut lock(&self.inner).instances[instance];
-        let (busy, closed) = (
-            std::mem::replace(&mut record.in_callback, true),
-            record.closed,
-        );
+        let (busy, closed) = {
+            let mut inner = lock(&self.inner);
+            let shut = inner.shut && what != "close";
+            let record = &mut inner.instances[instance];
+            let busy = std::mem::replace(&mut record.in_callback, true);
+            (busy, record.closed || shut)
+        };
         if busy {
             let what = format_args!("p{instance}: {what} during another callback");
             self.sim.fail(Law::Serial, what);
@@ -152,13 +158,35 @@ impl Book {
         }
     }
 
+    /// The application asks for the end, when everything waits.
+    pub(crate) fn shut(&self) {
+        lock(&self.inner).shut = true;
+    }
+
     pub(crate) fn leave(&self, instance: usize) {
         lock(&self.inner).instances[instance].in_callback = false;
     }
 
     pub(crate) fn closed(&self, instance: usize) {
-        lock(&self.inner).instances[instance].closed = true;
+        let served = self.ready(instance) > 0;
+        let mut inner = lock(&self.inner);
+        inner.instances[instance].closed = true;
+        let served = served && inner.instances[instance].published == Some(State::Ready);
+        let follower = inner.instances.iter().skip(instance + 1).next_back();
+        let hasty = follower.is_some_and(|it| {
+            let waits = it.published.unwrap_or(State::Connecting) == State::Connecting;
+            !it.closed && !it.panicked && waits
+        });
+        drop(inner);
         self.sim.tell(format_args!("p{instance}: closed"));
+        if served && hasty {
+            let what = format_args!("p{instance} was READY, and who follows it is CONNECTING");
+            self.sim.fail(Law::Agrees, what);
+        }
+    }
+
+    pub(crate) fn is_closed(&self, instance: usize) -> bool {
+        lock(&self.inner).instances[instance].closed
     }
 
     pub(crate) fn panicked(&self, instance: usize) {
@@ -270,6 +298,7 @@ impl Book {
             told: State::Idle,
             asked: false,
             removed: false,
+            removed_outside: false,
             pace: Pace::default(),
         };
         lock(&self.inner).sub_conns.insert(id, record);
@@ -283,9 +312,17 @@ impl Book {
     }
 
     pub(crate) fn removed(&self, id: u64) {
-        if let Some(record) = lock(&self.inner).sub_conns.get_mut(&id) {
+        let mut inner = lock(&self.inner);
+        let Inner {
+            sub_conns,
+            instances,
+            ..
+        } = &mut *inner;
+        if let Some(record) = sub_conns.get_mut(&id) {
             record.removed = true;
+            record.removed_outside = !instances[record.instance].in_callback;
         }
+        drop(inner);
         self.sim.tell(format_args!("s{id}: removed"));
     }
 
@@ -347,8 +384,14 @@ impl Book {
             Some(not_before) if first && begun < not_before => Some(not_before - begun),
             _ => None,
         };
-        let (failures, asked) = (pace.failures, record.asked);
+        let (failures, asked, instance) = (pace.failures, record.asked, record.instance);
+        let owner = &inner.instances[instance];
+        let gone = owner.closed || owner.panicked;
         drop(inner);
+        if gone {
+            let what = format_args!("s{id}: dials for p{instance}, which is gone");
+            self.sim.fail(Law::Serial, what);
+        }
         if let (true, Some(early)) = (self.punctual, early) {
             let what = format_args!("s{id}: dials {early:?} early after {failures} failed passes");
             self.sim.fail(Law::Backoff, what);
@@ -371,7 +414,9 @@ impl Book {
         };
         let from = std::mem::replace(&mut record.told, state);
         let legal = record.may_move(from, state, cause);
-        let (asked, removed) = (record.asked, record.removed);
+        let asked = record.asked;
+        let crossed = record.removed_outside && state != State::Shutdown;
+        let removed = record.removed && !crossed;
         if cause == StateCause::Connectivity {
             record.pace.moved(state, now, &self.backoff);
         }

@@ -22,6 +22,7 @@ use crate::{
     fault::Fault,
     law::Law,
     net::{SimConnection, StreamEnd},
+    sabotage::Sabotage,
     sim::{Owner, Sim, lock},
 };
 
@@ -35,6 +36,8 @@ pub(crate) struct CallPlan {
     pub(crate) fate: Fate,
     /// The world is good: it has no excuse.
     pub(crate) must_succeed: bool,
+    /// No connection is lost in this world: what is sent is answered.
+    pub(crate) calm: bool,
 }
 
 /// What its application does.
@@ -233,6 +236,11 @@ impl InFlight {
             let sub_conn = attempt.sub_conn.clone();
             self.check_ready(core, &attempt);
             let (status, again) = self.send(core, attempt).await;
+            let lost = status.code() != Code::Ok && matches!(again, Again::No | Again::ByPolicy);
+            if self.plan.calm && lost && !self.calls.closed.load(Ordering::Relaxed) {
+                let what = format_args!("r{}: {status}, and nothing but drains", self.id);
+                sim.fail(Law::Recovers, what);
+            }
             picks += 1;
             if !tried.contains(&sub_conn) {
                 tried.push(sub_conn);
@@ -303,6 +311,8 @@ impl InFlight {
         let info = DoneInfo::new().with_source(core.source());
         if status.code() == Code::Ok {
             done.complete(&info);
+        } else if sim.is_sabotaged(Sabotage::ForgottenDone, 10) {
+            std::mem::forget(done);
         } else if self.id.is_multiple_of(7) {
             // Some leave it to the drop.
             drop(done);

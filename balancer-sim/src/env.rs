@@ -1,12 +1,13 @@
 //! The channel's environment in a world.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, future::poll_fn, sync::Arc, task::Poll};
 
 use balancer_api::{Builder, ChildConfig, Status, Timestamp};
 use balancer_channel_core::{BoxFuture, ConnectRequest, Connected, Env, ParsedConfig};
 
 use crate::{
     net::{Net, SimConnection},
+    sabotage::Sabotage,
     sim::{Owner, Sim},
 };
 
@@ -49,7 +50,11 @@ impl Env for SimEnv {
     }
 
     fn now(&self) -> Timestamp {
-        self.sim.now()
+        let now = self.sim.now();
+        match self.sim.is_sabotaged(Sabotage::FastClock, 1) {
+            true => Timestamp::from_nanos(now.as_nanos() * 2),
+            false => now,
+        }
     }
 
     fn random(&self) -> u64 {
@@ -57,11 +62,30 @@ impl Env for SimEnv {
     }
 
     fn spawn(&self, task: BoxFuture<()>) {
+        if self.sim.is_sabotaged(Sabotage::LeakedTask, 5) {
+            let task = async move {
+                task.await;
+                std::future::pending().await
+            };
+            return self.sim.spawn(Owner::Channel, Box::pin(task));
+        }
+        if self.sim.is_sabotaged(Sabotage::Spin, 5) {
+            let spin = poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            });
+            self.sim.spawn(Owner::Channel, Box::pin(spin));
+        }
         self.sim.spawn(Owner::Channel, task);
     }
 
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<()> {
-        self.sim.sleep_until(at)
+        match self.sim.is_sabotaged(Sabotage::FastClock, 1) {
+            true => self
+                .sim
+                .sleep_until(Timestamp::from_nanos(at.as_nanos().div_ceil(2))),
+            false => self.sim.sleep_until(at),
+        }
     }
 
     fn connect(

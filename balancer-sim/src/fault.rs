@@ -46,6 +46,8 @@ pub enum Fault {
     PolicyMute,
     ForeignPick,
     RemovedPick,
+    StalePick,
+    Meddles,
     QueueFull,
 }
 
@@ -57,7 +59,7 @@ pub struct Hits([u64; Fault::ALL.len()]);
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 44] = [
         Self::ConnectRefused,
         Self::ConnectSlow,
         Self::ConnectBlackHole,
@@ -99,6 +101,8 @@ impl Fault {
         Self::PolicyMute,
         Self::ForeignPick,
         Self::RemovedPick,
+        Self::StalePick,
+        Self::Meddles,
         Self::QueueFull,
     ];
 
@@ -146,6 +150,8 @@ impl Fault {
             Self::PolicyMute => "policy never publishes",
             Self::ForeignPick => "picks a foreign SubConn",
             Self::RemovedPick => "picks a removed SubConn",
+            Self::StalePick => "picks a SubConn in any state",
+            Self::Meddles => "policy calls from outside its callbacks",
             Self::QueueFull => "queue of waiting RPCs full",
         }
     }

@@ -14,6 +14,7 @@
 //! | `resolver`, `env`, `call` | the channel's other neighbours: lists, effects, RPCs |
 //! | `witness` | a policy with a witness around it, which may misbehave |
 //! | `book` | what the witnesses wrote down, held against the laws |
+//! | `sabotage` | parts of a world broken on purpose, to see the laws notice |
 //! | `law`, `fault` | their names |
 
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ mod net;
 mod resolver;
 mod rng;
 mod run;
+mod sabotage;
 mod sim;
 mod witness;
 mod world;
@@ -38,6 +40,7 @@ use balancer_api::Timestamp;
 pub use self::{
     fault::{Fault, Hits},
     law::{Law, Violation},
+    sabotage::Sabotage,
 };
 
 /// What became of a world.
@@ -74,5 +77,17 @@ pub struct Report {
 /// ```
 pub fn run(seed: u64, echo: bool) -> Report {
     run::silence();
-    run::run(seed, echo)
+    run::run(seed, echo, None)
+}
+
+/// As [`run`], in a world where a part is broken on purpose.
+///
+/// ```
+/// use balancer_sim::{Law, Sabotage, run_sabotaged};
+/// let mut violations = (0..50).filter_map(|seed| run_sabotaged(seed, Sabotage::LeakedTask).violation);
+/// assert_eq!(violations.next().map(|it| it.law), Some(Law::Clean));
+/// ```
+pub fn run_sabotaged(seed: u64, sabotage: Sabotage) -> Report {
+    run::silence();
+    run::run(seed, false, Some(sabotage))
 }

@@ -20,6 +20,7 @@ use crate::{
     net::{Manners, Net},
     resolver::{Answer, SimResolver},
     rng::Rng,
+    sabotage::Sabotage,
     sim::{Owner, Sim},
     witness::{Chaos, Vices, WitnessBuilder},
     world::{self, Action, End, POLICIES, World},
@@ -40,10 +41,11 @@ struct Run {
 }
 
 /// Lets the world of `seed` happen.
-pub(crate) fn run(seed: u64, echo: bool) -> Report {
-    let sim = Sim::new(seed, echo);
+pub(crate) fn run(seed: u64, echo: bool, sabotage: Option<Sabotage>) -> Report {
+    let world = World::draw(seed);
+    let sim = Sim::new(seed, echo, world.grid, sabotage);
     let ran = catch_unwind(AssertUnwindSafe(|| {
-        let mut run = Run::new(seed, &sim);
+        let mut run = Run::new(seed, world, &sim);
         run.whole();
         run.report()
     }));
@@ -77,8 +79,7 @@ pub(crate) fn run(seed: u64, echo: bool) -> Report {
 // === impl Run ===
 
 impl Run {
-    fn new(seed: u64, sim: &Arc<Sim>) -> Self {
-        let world = World::draw(seed);
+    fn new(seed: u64, world: World, sim: &Arc<Sim>) -> Self {
         let punctual = world.is_punctual();
         let book = Book::new(sim, world.backoff.clone(), punctual);
         let backends = world.backends.clone();
@@ -239,6 +240,7 @@ impl Run {
                 self.book.reset_backoff();
                 self.core.iter().for_each(Core::reset_backoff);
             }
+            Action::Meddle => self.chaos.meddle(),
             Action::Connect => self.core.iter().for_each(Core::connect),
         }
     }
@@ -265,12 +267,17 @@ impl Run {
             return;
         }
         let backends = self.world.backends.len();
-        let good = self.rng.range(1, backends);
+        let fewest = if self.world.calm { backends } else { 1 };
+        let good = self.rng.range(fewest, backends);
         self.sim.tell(format_args!(
             "* the trouble is over; {good} of {backends} are good"
         ));
         self.chaos.stop();
         for backend in 0..backends {
+            if self.sim.is_sabotaged(Sabotage::NoEnd, 1) {
+                self.net.crash(backend);
+                continue;
+            }
             let mut manners = Manners::good();
             if backend >= good {
                 manners.greeting = crate::net::Greeting::Refuse;
@@ -299,6 +306,7 @@ impl Run {
             attempts: 5,
             fate: Fate::Waits,
             must_succeed: !crowded,
+            calm: false,
         };
         if let Some(core) = &self.core {
             self.calls.start(core, &plan);
@@ -340,6 +348,9 @@ impl Run {
         };
         sim.tell(format_args!("* {end:?}"));
         self.calls.closed.store(true, Ordering::Relaxed);
+        if end != End::HandlesDropped && !sim.is_behind() {
+            self.book.shut();
+        }
         match end {
             End::Close => {
                 sim.hit_all(Fault::Close);
@@ -377,6 +388,8 @@ impl Run {
         plan.timeout = Duration::from_secs(60);
         plan.fate = Fate::Waits;
         self.calls.start(core, &plan);
+        // What comes behind the close is not heard any more.
+        (0..3).for_each(|_| self.chaos.meddle());
         self.settle();
         self.pass(limit);
         // The channel around the core ends what no SubConn has any more.

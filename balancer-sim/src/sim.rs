@@ -23,6 +23,7 @@ use crate::{
     fault::{Fault, Hits},
     law::{Law, Violation},
     rng::Rng,
+    sabotage::Sabotage,
 };
 
 /// Locks; what a panic left behind is still good enough to be told.
@@ -37,6 +38,8 @@ pub(crate) struct Sim {
     /// RPCs that have not ended, and those of them that wait for a picker.
     pub(crate) in_flight: AtomicUsize,
     pub(crate) waiting: AtomicUsize,
+    sabotage: Option<Sabotage>,
+    sabotaged: AtomicUsize,
 }
 
 /// Whose task it is.
@@ -66,6 +69,8 @@ struct Exec {
     next: u64,
     rng: Rng,
     polls: u64,
+    /// Events happen at multiples of this.
+    grid: u64,
 }
 
 struct Story {
@@ -92,8 +97,14 @@ const SPIN: usize = 200_000;
 // === impl Sim ===
 
 impl Sim {
-    /// `echo`: the story is printed while it happens.
-    pub(crate) fn new(seed: u64, echo: bool) -> Arc<Self> {
+    /// `echo`: the story is printed while it happens. `grid`: what the network and the script do
+    /// happens at multiples of it, so that much happens at once.
+    pub(crate) fn new(
+        seed: u64,
+        echo: bool,
+        grid: Duration,
+        sabotage: Option<Sabotage>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             exec: Mutex::new(Exec {
                 now: Timestamp::ZERO,
@@ -104,6 +115,7 @@ impl Sim {
                 next: 0,
                 rng: Rng::new(seed, 1),
                 polls: 0,
+                grid: u64::try_from(grid.as_nanos()).unwrap_or(1).max(1),
             }),
             story: Mutex::new(Story {
                 lines: Vec::new(),
@@ -114,7 +126,15 @@ impl Sim {
             }),
             in_flight: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            sabotage,
+            sabotaged: AtomicUsize::new(0),
         })
+    }
+
+    /// Whether this part is broken on purpose, and now is a time to show it: one in `often`.
+    pub(crate) fn is_sabotaged(&self, how: Sabotage, often: usize) -> bool {
+        self.sabotage == Some(how)
+            && self.sabotaged.fetch_add(1, Ordering::Relaxed) % often == often - 1
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -154,7 +174,8 @@ impl Sim {
     pub(crate) fn at(&self, at: Timestamp, event: impl FnOnce() + Send + 'static) {
         let mut exec = lock(&self.exec);
         let id = exec.id();
-        let at = at.max(exec.now);
+        let at = at.max(exec.now).as_nanos().next_multiple_of(exec.grid);
+        let at = Timestamp::from_nanos(at);
         exec.due.insert((at, id), Due::Happen(Box::new(event)));
     }
 
@@ -363,7 +384,11 @@ impl Exec {
 
 impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
-        lock(&self.sim.exec).wake(self.task);
+        let mut exec = lock(&self.sim.exec);
+        let of_call = matches!(exec.tasks.get(&self.task), Some((Owner::Call, _)));
+        if !(of_call && self.sim.is_sabotaged(Sabotage::LostWakeUp, 20)) {
+            exec.wake(self.task);
+        }
     }
 }
 

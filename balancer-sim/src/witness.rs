@@ -6,7 +6,7 @@ mod picker;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use crate::{
     book::Book,
     fault::Fault,
     rng::Rng,
+    sabotage::Sabotage,
     sim::{Sim, lock},
 };
 
@@ -31,6 +32,8 @@ pub(crate) struct Vices {
     pub(crate) pick_panics: u32,
     pub(crate) foreign: u32,
     pub(crate) removed: u32,
+    /// Picks any SubConn, READY or not.
+    pub(crate) stale: u32,
     pub(crate) done_panics: u32,
     /// It never publishes.
     pub(crate) mute: bool,
@@ -41,6 +44,8 @@ pub(crate) struct Chaos {
     pub(crate) sim: Arc<Sim>,
     rng: Mutex<Rng>,
     on: Mutex<bool>,
+    /// What policies would call from threads of their own; those too that are closed by now.
+    conns: Mutex<Vec<Weak<WitnessConn>>>,
 }
 
 /// Builds policies with a witness around them.
@@ -85,6 +90,7 @@ impl Chaos {
             sim: sim.clone(),
             rng: Mutex::new(Rng::new(seed, 3)),
             on: Mutex::new(true),
+            conns: Mutex::default(),
         })
     }
 
@@ -99,6 +105,19 @@ impl Chaos {
 
     fn happens(&self, per_mille: u32) -> bool {
         self.is_on() && per_mille > 0 && lock(&self.rng).per_mille(per_mille)
+    }
+
+    /// A policy, at work or not, calls its ClientConn from outside its callbacks.
+    pub(crate) fn meddle(&self) {
+        let conns: Vec<_> = lock(&self.conns).iter().filter_map(Weak::upgrade).collect();
+        if let Some(conn) = conns.get(self.below(conns.len())) {
+            self.sim.hit_all(Fault::Meddles);
+            conn.meddle(self.below(6));
+        }
+    }
+
+    fn below(&self, n: usize) -> usize {
+        lock(&self.rng).below(n)
     }
 
     fn millis(&self, low: u64, high: u64) -> Duration {
@@ -125,6 +144,7 @@ impl Builder for WitnessBuilder {
             round_robin: self.inner.name() == balancer_roundrobin::NAME,
         });
         let conn = Arc::new(WitnessConn::new(instance.clone(), cc));
+        lock(&self.chaos.conns).push(Arc::downgrade(&conn));
         let inner = self.inner.build(conn, options);
         Box::new(Witness { instance, inner })
     }
@@ -186,6 +206,14 @@ impl Balancer for Witness {
     fn close(&mut self) {
         self.call("close", |inner| inner.close());
         self.instance.book.closed(self.instance.number);
+        if self
+            .instance
+            .chaos
+            .sim
+            .is_sabotaged(Sabotage::ClosedTwice, 1)
+        {
+            self.call("close", |_| ());
+        }
     }
 
     fn handle_timer(&mut self, id: TimerId) {

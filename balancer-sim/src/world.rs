@@ -19,6 +19,7 @@ use crate::{
 /// Everything that is drawn before anything happens.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
+    pub(crate) grid: Duration,
     pub(crate) backends: Vec<Manners>,
     pub(crate) backoff: Backoff,
     pub(crate) min_connect_timeout: Duration,
@@ -39,6 +40,9 @@ pub(crate) struct World {
     pub(crate) end: End,
     /// Whether the channel is closed while things go wrong.
     pub(crate) ends_in_trouble: bool,
+    /// Nothing happens but drains, new lists of good backends, switches and naps: no RPC may fail on
+    /// a connection, and whoever waits gets through.
+    pub(crate) calm: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +73,7 @@ pub(crate) enum Action {
     EnterIdle,
     ResetBackoff,
     Connect,
+    Meddle,
 }
 
 /// How the channel ends.
@@ -92,6 +97,7 @@ struct Kinds {
     switches: bool,
     control: bool,
     health: bool,
+    calm: bool,
 }
 
 /// The policies by the names that service configs use, and whether they misbehave.
@@ -119,8 +125,11 @@ impl World {
             switches: rng.per_mille(400),
             control: rng.per_mille(300),
             health: rng.per_mille(200),
+            calm: false,
         };
-        let wild = rng.per_mille(300);
+        let calm = rng.per_mille(120);
+        let kinds = if calm { Kinds::calm() } else { kinds };
+        let wild = !calm && rng.per_mille(300);
         let vices = if wild {
             draw_vices(rng)
         } else {
@@ -134,7 +143,7 @@ impl World {
             .with_initial(initial)
             .with_max(rng.millis(1_000, 8_000));
         let config = draw_config(rng, wild, &kinds);
-        let crowded = rng.per_mille(60);
+        let crowded = !calm && rng.per_mille(60);
         let max_waiting = if crowded { rng.range(1, 6) } else { 100_000 };
         let max_connecting = if rng.per_mille(200) { 1 } else { 64 };
         let end = match rng.below(6) {
@@ -143,7 +152,13 @@ impl World {
             3 | 4 => End::Gracefully(rng.millis(0, 5_000)),
             _ => End::HandlesDropped,
         };
+        let grid = match rng.below(3) {
+            0 => Duration::from_nanos(1),
+            1 => Duration::from_millis(1),
+            _ => Duration::from_millis(10),
+        };
         let mut world = Self {
+            grid,
             backends,
             backoff,
             min_connect_timeout: rng.millis(300, 5_000),
@@ -164,9 +179,13 @@ impl World {
             actions: Vec::new(),
             calls: draw_calls(rng, trouble),
             end,
-            ends_in_trouble: rng.per_mille(250),
+            ends_in_trouble: !calm && rng.per_mille(250),
+            calm,
         };
         world.draw_actions(rng, &kinds, wild);
+        if calm {
+            world.calm_calls();
+        }
         world
     }
 
@@ -189,6 +208,22 @@ impl World {
         wait + connect + wait + ask + Duration::from_secs(2)
     }
 
+    /// Who waits for ready long enough has no excuse in a calm world.
+    fn calm_calls(&mut self) {
+        let longest = self.longest_recovery();
+        for (_, call) in &mut self.calls {
+            call.calm = true;
+            if call.wait_for_ready {
+                call.timeout = longest;
+                call.fate = Fate::Waits;
+                call.must_succeed = true;
+                // Two drains in a row may refuse it twice, and only the first is for the channel to
+                // hide.
+                call.attempts = 5;
+            }
+        }
+    }
+
     fn draw_actions(&mut self, rng: &mut Rng, kinds: &Kinds, wild: bool) {
         let count = self.backends.len();
         let times = rng.range(3, 30);
@@ -197,7 +232,7 @@ impl World {
             let backend = rng.below(count);
             let mut add = |after: Duration, action| self.actions.push((at + after, action));
             match rng.below(10) {
-                0 | 1 if kinds.loss => match rng.below(4) {
+                0 | 1 if kinds.loss => match if kinds.calm { 4 } else { rng.below(4) } {
                     0 => {
                         add(Duration::ZERO, Action::Crash(backend));
                         add(rng.millis(1, 5_000), Action::Restart(backend));
@@ -212,7 +247,7 @@ impl World {
                         }
                     }
                     _ => {
-                        let low = rng.per_mille(500);
+                        let low = !kinds.calm && rng.per_mille(500);
                         let too_many_pings = rng.per_mille(300);
                         let goaway = Action::Goaway {
                             backend,
@@ -220,7 +255,7 @@ impl World {
                             too_many_pings,
                         };
                         add(Duration::ZERO, goaway);
-                        if rng.per_mille(300) {
+                        if !kinds.calm && rng.per_mille(300) {
                             // The second one goes lower.
                             let second = Action::Goaway {
                                 backend,
@@ -245,9 +280,10 @@ impl World {
                 }
                 7 if kinds.control => add(
                     Duration::ZERO,
-                    match rng.below(3) {
+                    match rng.below(5) {
                         0 => Action::EnterIdle,
                         1 => Action::ResetBackoff,
+                        2 | 3 => Action::Meddle,
                         _ => Action::Connect,
                     },
                 ),
@@ -262,14 +298,42 @@ impl World {
                 self.calls.push((before, draw_call(rng)));
             }
         }
+        // What is at once in the network is at once with these, too.
+        let grid = self.grid.as_nanos().max(1);
+        let rounded = |at: Duration| {
+            let nanos = at.as_nanos().next_multiple_of(grid);
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        };
+        self.actions
+            .iter_mut()
+            .for_each(|(at, _)| *at = rounded(*at));
+        self.calls.iter_mut().for_each(|(at, _)| *at = rounded(*at));
         self.calls.sort_by_key(|(at, _)| *at);
+    }
+}
+
+impl Kinds {
+    fn calm() -> Self {
+        Self {
+            connect: false,
+            loss: true,
+            streams: false,
+            partitions: false,
+            limits: false,
+            resolver: false,
+            switches: true,
+            control: true,
+            health: false,
+            calm: true,
+        }
     }
 }
 
 fn draw_vices(rng: &mut Rng) -> Vices {
     let mut vices = Vices::default();
     for _ in 0..rng.range(1, 3) {
-        match rng.below(8) {
+        match rng.below(9) {
+            7 => vices.stale = rng.range(10, 500) as u32,
             0 | 1 => vices.panics = rng.range(5, 100) as u32,
             2 => vices.pick_panics = rng.range(10, 300) as u32,
             3 => vices.foreign = rng.range(10, 300) as u32,
@@ -360,9 +424,10 @@ fn draw_answer(rng: &mut Rng, backends: usize, wild: bool, kinds: &Kinds) -> Ans
     } else {
         None
     };
-    let endpoints = match kinds.resolver {
-        true => draw_list(rng, backends),
-        false => all(backends),
+    let endpoints = match (kinds.resolver, kinds.calm) {
+        (true, _) => draw_list(rng, backends, false),
+        (_, true) => draw_list(rng, backends, true),
+        _ => all(backends),
     };
     Answer::List { endpoints, config }
 }
@@ -374,7 +439,7 @@ pub(crate) fn all(backends: usize) -> Vec<Endpoint> {
 }
 
 /// Some of the backends in some order, some of them together, now and then twice or nowhere.
-fn draw_list(rng: &mut Rng, backends: usize) -> Vec<Endpoint> {
+fn draw_list(rng: &mut Rng, backends: usize, good: bool) -> Vec<Endpoint> {
     let mut numbers: Vec<usize> = (0..backends).collect();
     rng.shuffle(&mut numbers);
     numbers.truncate(rng.range(1, backends));
@@ -382,7 +447,7 @@ fn draw_list(rng: &mut Rng, backends: usize) -> Vec<Endpoint> {
     if rng.per_mille(100) {
         names.push(names[0].clone());
     }
-    if rng.per_mille(100) {
+    if !good && rng.per_mille(100) {
         names.push("nowhere".to_owned());
     }
     let mut endpoints = Vec::new();
@@ -423,5 +488,6 @@ pub(crate) fn draw_call(rng: &mut Rng) -> CallPlan {
         attempts: *rng.one_of(&[1, 1, 1, 2, 4]),
         fate,
         must_succeed: false,
+        calm: false,
     }
 }

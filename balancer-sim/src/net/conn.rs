@@ -12,7 +12,7 @@ use balancer_api::{CallRequest, Status, Timestamp};
 use balancer_channel_core::{BoxFuture, Connected, Connection, Lost, PolicyCall};
 
 use super::{Effects, Inner, Message, Net, Side, watch::Watch};
-use crate::{fault::Fault, sim::lock};
+use crate::{fault::Fault, sabotage::Sabotage, sim::lock};
 
 /// Both sides, and what is on its way.
 pub(super) struct Conn {
@@ -27,6 +27,7 @@ pub(super) struct Conn {
     pub(super) fate: Arc<Mutex<Fate>>,
     /// The channel has closed it, or let go of it.
     closing: bool,
+    leaked: bool,
     gone: bool,
     streams: BTreeMap<u32, OpenStream>,
     next_stream: u32,
@@ -106,6 +107,7 @@ impl Conn {
             limit: 0,
             fate: Arc::default(),
             closing: false,
+            leaked: false,
             gone: false,
             streams: BTreeMap::new(),
             next_stream: 1,
@@ -144,7 +146,7 @@ impl Conn {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.streams.is_empty() && (self.gone || self.closing)
+        self.streams.is_empty() && (self.gone || self.closing) && !self.leaked
     }
 
     pub(super) fn update(&mut self, stream: u32, end: Option<StreamEnd>, out: &mut Effects<'_>) {
@@ -215,7 +217,10 @@ impl Inner {
     }
 
     fn close(&mut self, id: u64, out: &mut Effects<'_>) {
+        let leaks = out.sim.is_sabotaged(Sabotage::LeakedConnection, 3);
         if let Some(conn) = self.conns.get_mut(&id) {
+            // Held by nobody, and nobody can abort it.
+            conn.leaked |= leaks;
             if !std::mem::replace(&mut conn.closing, true) {
                 out.lines.push(format!("c{id}: closes"));
             }
@@ -242,7 +247,10 @@ impl SimConnection {
         };
         Connected {
             connection,
-            lost: Box::pin(lost(fate.clone())),
+            lost: match net.sim.is_sabotaged(Sabotage::DeafToLoss, 1) {
+                true => Box::pin(std::future::pending()),
+                false => Box::pin(lost(fate.clone())),
+            },
         }
     }
 

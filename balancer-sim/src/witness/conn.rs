@@ -1,6 +1,10 @@
 //! The ClientConn that a witnessed policy sees.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use balancer_api::{
     Address, CallId, CallRequest, ClientConn, ConnectivityState, Dialer, NewSubConnError,
@@ -9,11 +13,12 @@ use balancer_api::{
 use bytes::Bytes;
 
 use super::{Instance, Probe, picker::WitnessPicker};
-use crate::{book::Tag, fault::Fault, sim::lock};
+use crate::{book::Tag, fault::Fault, net::Net, sabotage::Sabotage, sim::lock};
 
 pub(super) struct WitnessConn {
     instance: Arc<Instance>,
     inner: Arc<dyn ClientConn>,
+    published: Mutex<Option<(ConnectivityState, Arc<dyn Picker>)>>,
 }
 
 /// Addresses that say whose they are.
@@ -38,7 +43,45 @@ fn inner(sub_conn: &SubConn) -> &SubConn {
 
 impl WitnessConn {
     pub(super) fn new(instance: Arc<Instance>, inner: Arc<dyn ClientConn>) -> Self {
-        Self { instance, inner }
+        let published = Mutex::default();
+        Self {
+            instance,
+            inner,
+            published,
+        }
+    }
+
+    /// What a thread of the policy's own might do.
+    pub(super) fn meddle(&self, how: usize) {
+        let sim = &self.instance.chaos.sim;
+        sim.tell(format_args!("p{} meddles ({how})", self.instance.number));
+        match how {
+            0 => self.wake(),
+            1 => self.resolve_now(),
+            2 => {
+                let address = Address::new(Net::address(0));
+                if let Ok(sub_conn) = self.new_sub_conn(vec![address], NewSubConnOptions::new()) {
+                    sub_conn.connect();
+                    self.remove_sub_conn(&sub_conn);
+                }
+            }
+            3 => {
+                let timer = self.set_timer(Duration::from_millis(10));
+                self.set_timer(Duration::from_millis(20));
+                self.cancel_timer(timer);
+            }
+            4 => {
+                let known = lock(&self.instance.sub_conns).clone();
+                known.iter().for_each(|(_, outer)| outer.connect());
+            }
+            // Says once more what it said before, perhaps after its close.
+            _ => {
+                let published = lock(&self.published).clone();
+                if let Some((state, picker)) = published {
+                    self.inner.update_balancer_state(state, picker);
+                }
+            }
+        }
     }
 }
 
@@ -90,9 +133,17 @@ impl ClientConn for WitnessConn {
             chaos.sim.hit_all(Fault::PolicyMute);
             return;
         }
+        let state = match state {
+            ConnectivityState::TransientFailure if chaos.sim.is_sabotaged(Sabotage::Lie, 1) => {
+                ConnectivityState::Ready
+            }
+            state => state,
+        };
         book.published(*number, state);
         let picker = WitnessPicker::new(self.instance.clone(), state, picker);
-        self.inner.update_balancer_state(state, Arc::new(picker));
+        let picker: Arc<dyn Picker> = Arc::new(picker);
+        *lock(&self.published) = Some((state, picker.clone()));
+        self.inner.update_balancer_state(state, picker);
     }
 
     fn target(&self) -> &str {

@@ -15,6 +15,7 @@ use crate::{
     book::{Asked, Observer},
     fault::Fault,
     law::Law,
+    sabotage::Sabotage,
     sim::lock,
 };
 
@@ -77,6 +78,14 @@ impl WitnessPicker {
             chaos.sim.hit(Fault::RemovedPick, 1);
             return Some(self.good(sub_conn));
         }
+        if chaos.happens(vices.stale) {
+            let known = lock(&self.instance.sub_conns);
+            let at = chaos.below(known.len());
+            let (sub_conn, _) = known.get(at)?.clone();
+            drop(known);
+            chaos.sim.hit(Fault::StalePick, 1);
+            return Some(self.good(sub_conn));
+        }
         None
     }
 
@@ -133,6 +142,10 @@ impl Picker for WitnessPicker {
             return Ok(pick);
         }
         let book = &self.instance.book;
+        if book.is_closed(self.instance.number) {
+            let what = format_args!("the picker of p{}, which is closed", self.instance.number);
+            self.instance.chaos.sim.fail(Law::Agrees, what);
+        }
         let tried: Vec<SubConn> = options
             .tried()
             .iter()
@@ -164,7 +177,17 @@ impl Picker for WitnessPicker {
                     return Ok(pick);
                 };
                 self.count(probe.id, options);
-                Ok(self.good(probe.inner.clone()))
+                let sim = &self.instance.chaos.sim;
+                if sim.is_sabotaged(Sabotage::SkippedTurn, 5) {
+                    let _ = self.inner.pick(options);
+                }
+                let picked = self.good(probe.inner.clone());
+                if sim.is_sabotaged(Sabotage::OtherSubConn, 5) {
+                    let others = lock(&self.instance.sub_conns);
+                    let other = others.iter().find(|(it, _)| *it != probe.inner);
+                    return Ok(other.map_or(picked, |(it, _)| Pick::owned(it.clone())));
+                }
+                Ok(picked)
             }
             Err(error) => {
                 book.asked(match &error {
