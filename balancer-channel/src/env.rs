@@ -11,7 +11,6 @@ use balancer_channel_core::{
     BoxFuture, ConnectRequest, Connected, Connection as _, Env, Lookaside, ParsedConfig,
 };
 use balancer_registry::Registry;
-use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use tokio::{
     runtime::Handle,
     time::{Instant, Sleep},
@@ -35,8 +34,6 @@ pub(crate) struct TokioEnv {
     registry: Registry,
     throttles: Throttles,
     rules: CallRules,
-    scheme: Scheme,
-    authority: Authority,
     /// Every connection that was made, those too that a SubConn has given up and that live on for
     /// the RPCs on them. Guards nothing else; nothing is called under it.
     connections: Arc<Mutex<Vec<WeakConnection>>>,
@@ -64,8 +61,6 @@ impl TokioEnv {
         rules: CallRules,
     ) -> Self {
         let start = Instant::now();
-        let scheme = connector.security.scheme();
-        let authority = connector.authority.clone();
         Self {
             start,
             runtime,
@@ -74,8 +69,6 @@ impl TokioEnv {
             registry,
             throttles,
             rules,
-            scheme,
-            authority,
             connections: Arc::default(),
         }
     }
@@ -114,19 +107,6 @@ impl TokioEnv {
     #[inline]
     pub(crate) fn rules(&self) -> &CallRules {
         &self.rules
-    }
-
-    /// Puts the channel's scheme and authority into a request.
-    pub(crate) fn address(&self, head: &mut http::Request<()>) {
-        let path = std::mem::take(head.uri_mut()).into_parts().path_and_query;
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
-        if let Ok(uri) = Uri::from_parts(parts) {
-            *head.uri_mut() = uri;
-        }
-        *head.version_mut() = http::Version::HTTP_2;
     }
 }
 
@@ -215,7 +195,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl fmt::Debug for TokioEnv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokioEnv")
-            .field("authority", &self.authority)
+            .field("authority", &self.connector.authority)
             .field("tasks", &self.tasks.len())
             .finish_non_exhaustive()
     }

@@ -124,8 +124,7 @@ impl Attempt {
     /// The only attempt of an RPC, as long as no method config says otherwise.
     pub(super) fn new(core: Core<TokioEnv>, request: http::Request<Body>) -> Self {
         let (parts, body) = request.into_parts();
-        let mut head = http::Request::from_parts(parts, ());
-        core.env().address(&mut head);
+        let head = http::Request::from_parts(parts, ());
         let started = Instant::now();
         let timeout = find(head.headers(), &timeout::GRPC_TIMEOUT).and_then(timeout::parse);
         let mut request = RpcRequest::new(head, body);

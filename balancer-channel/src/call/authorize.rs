@@ -58,10 +58,7 @@ impl Authorize {
         }
         let info = CallInfo {
             path: head.uri().path().to_owned(),
-            authority: head
-                .uri()
-                .authority()
-                .map_or_else(String::new, ToString::to_string),
+            authority: connection.setup().authority.to_string(),
         };
         let metadata = Box::pin(async move {
             let mut all = HeaderMap::new();

@@ -68,9 +68,9 @@ pub(crate) struct H2Options {
 pub(crate) struct Setup {
     /// Who the peer is, for messages.
     pub(crate) peer: Arc<str>,
-    /// `http` or `https`, for the calls of policies.
+    /// `http` or `https`.
     pub(crate) scheme: Scheme,
-    /// For the calls of policies.
+    /// Of every request.
     pub(crate) authority: Authority,
     /// Of every request that has none of its own.
     pub(crate) user_agent: HeaderValue,
@@ -182,7 +182,7 @@ impl H2Connection {
         &self.0.setup.auth
     }
 
-    pub(super) fn setup(&self) -> &Setup {
+    pub(crate) fn setup(&self) -> &Setup {
         &self.0.setup
     }
 

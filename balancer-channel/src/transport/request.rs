@@ -1,8 +1,11 @@
 //! A request that can be sent again.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Uri, Version, header,
+    uri::{self, PathAndQuery},
+};
 
-use super::replay::ReplayBody;
+use super::{connection::Setup, replay::ReplayBody};
 
 /// An RPC to send: head and body.
 ///
@@ -10,7 +13,7 @@ use super::replay::ReplayBody;
 /// it is not free.
 #[derive(Debug)]
 pub(crate) struct RpcRequest {
-    /// The URI is absolute: scheme and authority are the channel's.
+    /// Of its URI the path is sent; scheme and authority are the channel's.
     pub(crate) head: http::Request<()>,
     /// The messages, already framed.
     pub(crate) body: ReplayBody,
@@ -44,22 +47,27 @@ impl RpcRequest {
         }
     }
 
-    /// What the transport sends, and what is kept of it. Extensions are not for the transport; what
-    /// it says of the user agent, unless the request does, is its own.
+    /// What the transport sends, and what is kept of it. Extensions are not for the transport; scheme
+    /// and authority are its own, and so is, unless the request names one, the user agent.
     #[inline]
-    pub(super) fn lend_head(
-        &mut self,
-        user_agent: &HeaderValue,
-    ) -> (http::Request<()>, KeptHeaders) {
+    pub(super) fn lend_head(&mut self, setup: &Setup) -> (http::Request<()>, KeptHeaders) {
         let mut headers = std::mem::take(self.head.headers_mut());
         let kept = KeptHeaders::of(&headers);
         if !kept.user_agent {
-            headers.append(header::USER_AGENT, user_agent.clone());
+            headers.append(header::USER_AGENT, setup.user_agent.clone());
         }
         let mut lent = http::Request::new(());
         *lent.method_mut() = self.head.method().clone();
-        *lent.uri_mut() = self.head.uri().clone();
-        *lent.version_mut() = self.head.version();
+        let path = self.head.uri().path_and_query().cloned();
+        let mut uri = uri::Parts::default();
+        uri.scheme = Some(setup.scheme.clone());
+        uri.authority = Some(setup.authority.clone());
+        uri.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        // Parts that are all there make a URI.
+        if let Ok(uri) = Uri::from_parts(uri) {
+            *lent.uri_mut() = uri;
+        }
+        *lent.version_mut() = Version::HTTP_2;
         *lent.headers_mut() = headers;
         (lent, kept)
     }

@@ -171,8 +171,7 @@ impl Exchange {
             Poll::Ready(Some(Err(status))) => return Err(Broken::local(status, false)),
             Poll::Pending => {}
         }
-        let user_agent = &permit.connection().setup().user_agent;
-        let (head, kept) = request.lend_head(user_agent);
+        let (head, kept) = request.lend_head(permit.connection().setup());
         let (response, stream) = match sender.send_request(head, last) {
             Ok(opened) => opened,
             Err(error) if error.is_go_away() || error.is_io() => {

@@ -163,6 +163,21 @@ impl ReadSniffer {
             return tell(ReadEvent::NotHttp2(NotHttp2 { first }));
         }
         loop {
+            // Most frames lie whole in what was read, and say nothing: they are passed over at once.
+            while let Some((head, after)) = self.frames.whole(rest) {
+                let says_something = match head.kind {
+                    kind::SETTINGS | kind::GOAWAY => true,
+                    kind::HEADERS => !self.answered,
+                    _ => false,
+                };
+                if says_something {
+                    break;
+                }
+                rest = after;
+                if rest.is_empty() {
+                    return;
+                }
+            }
             match self.frames.step(&mut rest) {
                 Step::Starved => return,
                 Step::Header(head) => {
@@ -302,22 +317,41 @@ impl WriteSniffer {
     pub(crate) fn wrote(&mut self, bytes: &[u8], mut tell: impl FnMut(WriteEvent)) {
         let (preface, mut rest) = bytes.split_at(bytes.len().min(self.preface));
         self.preface -= preface.len();
+        let mut ended = |head: FrameHead| match head.kind {
+            kind::HEADERS | kind::CONTINUATION if head.flags & flag::END_HEADERS != 0 => {
+                tell(WriteEvent::Headers(head.stream_id));
+            }
+            kind::SETTINGS if head.flags & flag::ACK != 0 => tell(WriteEvent::SettingsAck),
+            _ => {}
+        };
         loop {
+            while let Some((head, after)) = self.frames.whole(rest) {
+                ended(head);
+                rest = after;
+            }
             let last = match self.frames.step(&mut rest) {
                 Step::Starved => return,
                 Step::Header(head) => head.length == 0,
                 Step::Payload { last, .. } => last,
             };
             if last {
-                let head = self.frames.head();
-                match head.kind {
-                    kind::HEADERS | kind::CONTINUATION if head.flags & flag::END_HEADERS != 0 => {
-                        tell(WriteEvent::Headers(head.stream_id));
-                    }
-                    kind::SETTINGS if head.flags & flag::ACK != 0 => tell(WriteEvent::SettingsAck),
-                    _ => {}
-                }
+                ended(FrameHead::of(self.frames.header));
             }
+        }
+    }
+}
+
+// === impl FrameHead ===
+
+impl FrameHead {
+    #[inline]
+    fn of(header: [u8; HEADER]) -> Self {
+        let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = header;
+        Self {
+            length: u32::from_be_bytes([0, l0, l1, l2]) as usize,
+            kind,
+            flags,
+            stream_id: u32::from_be_bytes([s0, s1, s2, s3]) & 0x7fff_ffff,
         }
     }
 }
@@ -333,15 +367,14 @@ impl Frames {
         }
     }
 
-    /// The header of the frame that is being read or has just ended.
-    fn head(&self) -> FrameHead {
-        let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.header;
-        FrameHead {
-            length: u32::from_be_bytes([0, l0, l1, l2]) as usize,
-            kind,
-            flags,
-            stream_id: u32::from_be_bytes([s0, s1, s2, s3]) & 0x7fff_ffff,
-        }
+    /// The frame that begins here and ends in `rest`, with what is after it. Nothing is kept of it.
+    #[inline]
+    fn whole<'a>(&self, rest: &'a [u8]) -> Option<(FrameHead, &'a [u8])> {
+        let between = self.remaining == 0 && matches!(self.filled, 0 | HEADER);
+        let header = rest.first_chunk().filter(|_| between)?;
+        let head = FrameHead::of(*header);
+        let after = rest.get(HEADER + head.length..)?;
+        Some((head, after))
     }
 
     fn step<'a>(&mut self, rest: &mut &'a [u8]) -> Step<'a> {
@@ -367,7 +400,7 @@ impl Frames {
         if self.filled < HEADER {
             return Step::Starved;
         }
-        let head = self.head();
+        let head = FrameHead::of(self.header);
         self.remaining = head.length;
         Step::Header(head)
     }
