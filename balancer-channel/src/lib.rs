@@ -40,6 +40,8 @@ mod channel;
 mod credentials;
 mod deadline;
 mod env;
+#[cfg(test)]
+mod fuzz;
 mod headers;
 mod options;
 mod orca;

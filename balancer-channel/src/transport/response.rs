@@ -108,7 +108,7 @@ impl RpcResponse {
                 }
             },
         };
-        status::drop_malformed_details(&mut parts.headers);
+        status::mend(&mut parts.headers);
         let body = Err(Ended {
             status,
             sent: download.sent.bytes(),
@@ -201,7 +201,7 @@ impl Download {
         match ready!(self.recv.poll_trailers(cx)) {
             Ok(mut trailers) => {
                 if let Some(trailers) = &mut trailers {
-                    status::drop_malformed_details(trailers);
+                    status::mend(trailers);
                 }
                 Poll::Ready(Ok(trailers))
             }

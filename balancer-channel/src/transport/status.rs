@@ -109,14 +109,13 @@ pub(super) fn in_headers(headers: &HeaderMap) -> Option<Result<(), Status>> {
     if code == b"0" {
         return Some(Ok(()));
     }
+    // As tonic reads it for the application: the policy must not hear another code. "00", "03",
+    // "+3" and "-0" are no codes of gRPC's.
     let code = std::str::from_utf8(code)
         .ok()
+        .filter(|digits| digits.starts_with(|c| matches!(c, '1'..='9')))
         .and_then(|digits| digits.parse().ok())
         .map_or(Code::Unknown, Code::from_i32);
-    if code == Code::Ok {
-        // As in "00", which is no code of gRPC's.
-        return Some(Err(Status::new(Code::Unknown, "malformed grpc-status")));
-    }
     let message = headers.get(GRPC_MESSAGE).map_or(Cow::Borrowed(""), |text| {
         percent_encoding::percent_decode(text.as_bytes()).decode_utf8_lossy()
     });
@@ -130,28 +129,41 @@ pub(super) fn of_trailers(trailers: Option<&HeaderMap>) -> Result<(), Status> {
         .unwrap_or_else(|| Err(Status::new(Code::Unknown, "server sent no grpc-status")))
 }
 
-/// Drops `grpc-status-details-bin` when it is not base64: tonic would panic.
-pub(super) fn drop_malformed_details(headers: &mut HeaderMap) {
+/// Mends what tonic cannot read. `grpc-status-details-bin` that is not base64 is dropped: it would
+/// panic. A `grpc-message` that is not UTF-8 is written as what can be made of it: tonic would take
+/// the whole status for UNKNOWN.
+pub(super) fn mend(headers: &mut HeaderMap) {
     // The common trailers are `grpc-status` alone.
-    let malformed = headers.len() > 1
-        && headers
-            .get(GRPC_STATUS_DETAILS)
-            .is_some_and(|value| BASE64.decode(value.as_bytes()).is_err());
-    if malformed {
+    if headers.len() < 2 {
+        return;
+    }
+    let details = headers.get(GRPC_STATUS_DETAILS);
+    if details.is_some_and(|value| BASE64.decode(value.as_bytes()).is_err()) {
         headers.remove(GRPC_STATUS_DETAILS);
+    }
+    let message = headers.get(GRPC_MESSAGE);
+    let message = message.map(|text| percent_encoding::percent_decode(text.as_bytes()));
+    let mended = message
+        .filter(|text| text.clone().decode_utf8().is_err())
+        .map(|text| encoded(&text.decode_utf8_lossy()));
+    if let Some(Some(mended)) = mended {
+        headers.insert(GRPC_MESSAGE, mended);
     }
 }
 
 /// Writes `status` as the status of a response without a body.
 pub(super) fn write(status: &Status, headers: &mut HeaderMap) {
     headers.insert(GRPC_STATUS, HeaderValue::from(status.code() as u16));
-    let text = percent_encoding::percent_encode(
-        status.message().as_bytes(),
-        percent_encoding::NON_ALPHANUMERIC,
-    );
-    if let Ok(text) = HeaderValue::try_from(text.to_string()) {
+    if let Some(text) = encoded(status.message()) {
         headers.insert(GRPC_MESSAGE, text);
     }
+}
+
+/// A message as `grpc-message` has it.
+fn encoded(message: &str) -> Option<HeaderValue> {
+    let text =
+        percent_encoding::percent_encode(message.as_bytes(), percent_encoding::NON_ALPHANUMERIC);
+    HeaderValue::try_from(text.to_string()).ok()
 }
 
 /// `status` as tonic has it.

@@ -253,6 +253,20 @@ async fn the_message_of_a_status_is_decoded() {
     );
 }
 
+/// tonic would take the whole status for UNKNOWN, whatever its code.
+#[tokio::test]
+async fn a_message_that_is_not_utf8_costs_only_its_bad_letters() {
+    for (code, message) in [("5", "%A0 gone"), ("5", "gone%ff"), ("0", "%80")] {
+        let answer = Response::grpc()
+            .message(b"x")
+            .trailers([("grpc-status", code), ("grpc-message", message)]);
+        let (result, _) = outcome(answer).await;
+        let code: i32 = code.parse().expect("a code");
+        let seen = result.map_or_else(|status| status.code() as i32, |()| 0);
+        assert_eq!(seen, code, "{message}");
+    }
+}
+
 #[tokio::test]
 async fn an_echo_is_whole() {
     let server = Server::start(Backend::new("a")).await.expect("a port");

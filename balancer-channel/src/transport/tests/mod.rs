@@ -4,6 +4,7 @@ mod admission;
 mod connect;
 mod end;
 mod faults;
+mod fuzz;
 mod policy_call;
 mod sniff;
 mod streaming;

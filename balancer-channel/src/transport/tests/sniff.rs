@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use crate::transport::sniff::{GoAway, ReadEvent, ReadSniffer, WriteEvent, WriteSniffer};
 
-fn read_events(bytes: &[u8], cuts: &[usize]) -> Vec<ReadEvent> {
+pub(super) fn read_events(bytes: &[u8], cuts: &[usize]) -> Vec<ReadEvent> {
     let mut sniffer = ReadSniffer::new();
     let mut events = Vec::new();
     for part in cut(bytes, cuts) {
@@ -27,7 +27,7 @@ fn write_events(bytes: &[u8], cuts: &[usize]) -> Vec<WriteEvent> {
 }
 
 /// `bytes` in parts; `cuts` are the parts' lengths, again and again.
-fn cut<'a>(mut bytes: &'a [u8], cuts: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+pub(super) fn cut<'a>(mut bytes: &'a [u8], cuts: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
     let mut lengths = cuts.iter().cycle();
     std::iter::from_fn(move || {
         if bytes.is_empty() {
