@@ -17,7 +17,8 @@ use support::{parse, refuse, registry};
 fn config() -> ProptestConfig {
     let seeds = FileFailurePersistence::WithSource("proptest-regressions");
     ProptestConfig {
-        cases: 512,
+        // `PROPTEST_CASES` asks for more.
+        cases: ProptestConfig::default().cases * 2,
         failure_persistence: Some(Box::new(seeds)),
         ..ProptestConfig::default()
     }

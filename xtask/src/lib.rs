@@ -8,6 +8,7 @@ pub mod bench;
 pub mod ci;
 pub mod codegen;
 pub mod conformance;
+pub mod fuzz;
 pub mod hygiene;
 pub mod interop;
 pub mod mutants;

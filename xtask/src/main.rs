@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::{
-    bench, ci, codegen, conformance, hygiene, interop, mutants, new_policy, newcomer, pains,
+    bench, ci, codegen, conformance, fuzz, hygiene, interop, mutants, new_policy, newcomer, pains,
     reliability, report::Outcome, sim_channel, tidy, workspace::Workspace,
 };
 
@@ -45,6 +45,8 @@ enum Command {
     Mutants(mutants::Options),
     /// The channel in virtual time, one world of faults for each seed.
     SimChannel(sim_channel::Options),
+    /// Texts, peers and scripts that nobody thought of, in numbers.
+    Fuzz(fuzz::Options),
     /// The crate of a new policy, which works and is proven.
     NewPolicy(new_policy::Options),
     /// A policy crate outside the workspace, built from the packages alone, balances real RPCs.
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Conformance(options) => conformance::run(&workspace, &options),
         Command::Mutants(options) => mutants::run(&workspace, &options),
         Command::SimChannel(options) => sim_channel::run(&workspace, &options),
+        Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::NewPolicy(options) => new_policy::run(&workspace, &options),
         Command::Newcomer => newcomer::run(&workspace),
     };

@@ -15,8 +15,8 @@ use crate::report::{Outcome, Skip};
 use crate::workspace::Workspace;
 
 use memory::Memory;
-use programs::Programs;
-pub use rows::{How, ROWS, Row};
+pub(crate) use programs::Programs;
+pub use rows::{How, ROWS, Row, Test};
 pub use table::{Entry, Verdict, markdown, parse};
 
 /// Runs the rows of the scoreboard and prints `row · measured · goal · peer · verdict`.
@@ -187,6 +187,7 @@ impl Row {
         let found = match self.how {
             How::Scenario(name) => programs.scenario(self.id, name, size),
             How::Tests(tests) => programs.tests(self.id, tests).map(|entry| vec![entry]),
+            How::Fuzz(names) => programs.fuzz(self.id, names, size).map(|entry| vec![entry]),
             How::Command(name, run) => Ok(vec![match run(workspace) {
                 Ok(outcome) => match outcome.skipped.first() {
                     Some(skip) => Entry::skip(self.id, &skip.to_string()),

@@ -11,6 +11,7 @@ use cargo_metadata::Message;
 use super::Size;
 use super::rows::{How, Row, Test};
 use super::table::{Entry, Verdict, parse};
+use crate::fuzz;
 use crate::workspace::Workspace;
 
 /// Where the scenarios are.
@@ -19,7 +20,7 @@ const SCENARIOS: &str = "reliability";
 
 /// Test programs, by package and target.
 #[derive(Debug)]
-pub(super) struct Programs {
+pub(crate) struct Programs {
     found: BTreeMap<(String, String), Program>,
 }
 
@@ -35,7 +36,12 @@ struct Program {
 impl Programs {
     /// Builds what the rows need. `all`: the whole workspace's, which CI has built already.
     pub(super) fn build(workspace: &Workspace, rows: &[&Row], all: bool) -> Result<Self> {
-        let packages: BTreeSet<&str> = rows.iter().flat_map(|row| row.packages()).collect();
+        let packages = rows.iter().flat_map(|row| row.packages()).collect();
+        Self::of(workspace, packages, all)
+    }
+
+    /// Builds the test programs of packages.
+    pub(crate) fn of(workspace: &Workspace, packages: BTreeSet<&str>, all: bool) -> Result<Self> {
         if packages.is_empty() {
             return Ok(Self {
                 found: BTreeMap::new(),
@@ -104,19 +110,7 @@ impl Programs {
 
     /// Runs tests by name: every name must be that of a test or of a module of tests, and all must pass.
     pub(super) fn tests(&self, id: u32, tests: &[Test]) -> Result<Entry> {
-        let (mut passed, mut failed) = (0, Vec::new());
-        for test in tests {
-            for name in test.names {
-                let mut command = self.command(test.package, test.program)?;
-                command.arg(name);
-                let (lines, success) = run(command)?;
-                let ran = lines.iter().filter(|line| line.ends_with("... ok")).count();
-                passed += ran;
-                if !success || ran == 0 {
-                    failed.push(format!("{} {name}", test.program));
-                }
-            }
-        }
+        let (passed, failed) = self.run(tests, &[])?;
         if failed.is_empty() {
             let measured = format!("{passed} tests pass");
             return Ok(Entry::new(id, measured, Verdict::Pass));
@@ -125,6 +119,54 @@ impl Programs {
             id,
             &format!("failed or gone: {}", failed.join(", ")),
         ))
+    }
+
+    /// Makes up cases for the targets of `cargo xtask fuzz`.
+    pub(super) fn fuzz(&self, id: u32, names: &[&str], size: Size) -> Result<Entry> {
+        let cases: u64 = match size {
+            Size::Ci => 500,
+            Size::Short => 10_000,
+            Size::Full => 300_000,
+        };
+        let (mut properties, mut broken) = (0, Vec::new());
+        for target in fuzz::TARGETS.iter().filter(|t| names.contains(&t.name)) {
+            let told = cases.to_string();
+            let (ran, failed) = self.run(target.tests, &[("PROPTEST_CASES", &told)])?;
+            properties += ran as u64;
+            broken.extend(failed);
+        }
+        if broken.is_empty() && properties > 0 {
+            // Those of the registry make up two for each that is asked for.
+            let all = 2 * cases * properties;
+            let measured = format!("{all} cases of {properties} properties");
+            return Ok(Entry::new(id, measured, Verdict::Pass));
+        }
+        Ok(Entry::fail(
+            id,
+            &format!("failed or gone: {}", broken.join(", ")),
+        ))
+    }
+
+    /// Runs tests by name: how many passed, and which names failed or stand for no test.
+    pub(crate) fn run(
+        &self,
+        tests: &[Test],
+        told: &[(&str, &str)],
+    ) -> Result<(usize, Vec<String>)> {
+        let (mut passed, mut failed) = (0, Vec::new());
+        for test in tests {
+            for name in test.names {
+                let mut command = self.command(test.package, test.program)?;
+                command.arg(name).envs(told.iter().copied());
+                let (lines, success) = run(command)?;
+                let ran = lines.iter().filter(|line| line.ends_with("... ok")).count();
+                passed += ran;
+                if !success || ran == 0 {
+                    failed.push(format!("{} {name}", test.program));
+                }
+            }
+        }
+        Ok((passed, failed))
     }
 
     fn command(&self, package: &str, program: &str) -> Result<Command> {
@@ -166,6 +208,11 @@ impl Row {
         match self.how {
             How::Scenario(_) => vec![PACKAGE],
             How::Tests(tests) => tests.iter().map(|test| test.package).collect(),
+            How::Fuzz(names) => {
+                let tests = fuzz::TARGETS.iter().filter(|t| names.contains(&t.name));
+                let tests = tests.flat_map(|target| target.tests);
+                tests.map(|test| test.package).collect()
+            }
             How::Command(..) | How::NotYet(_) => Vec::new(),
         }
     }

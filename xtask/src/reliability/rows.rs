@@ -32,6 +32,8 @@ pub enum How {
     Scenario(&'static str),
     /// By these tests: all must pass.
     Tests(&'static [Test]),
+    /// By these targets of `cargo xtask fuzz`.
+    Fuzz(&'static [&'static str]),
     /// By another command of ours.
     Command(&'static str, fn(&Workspace) -> Result<Outcome>),
     /// It is not, and this is why.
@@ -167,7 +169,7 @@ pub const ROWS: &[Row] = &[
         "service configs from random bytes and trees",
         "10,000,000 without panic, abort or time-out",
         "C-core OSS-Fuzz",
-        How::NotYet("`cargo xtask fuzz` is not built yet"),
+        How::Fuzz(&["config-bytes", "config-trees"]),
     ),
     row(
         13,
