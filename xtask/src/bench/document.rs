@@ -8,7 +8,7 @@ use super::{
     bars::Promise,
     counts::Counted,
     machine::Machine,
-    plan::{CONTENDERS, Kind, OURS},
+    plan::{CONTENDERS, GO, Kind, OURS},
     plot::{self, Group, Line},
     policy::Policy,
     profile::Parts,
@@ -21,6 +21,8 @@ pub(super) struct Found {
     pub machine: Machine,
     pub effort: Effort,
     pub quick: bool,
+    /// Of grpc-go and its compiler.
+    pub go: Option<String>,
     pub timed: Vec<Timed>,
     pub counted: Vec<Counted>,
     /// By contender.
@@ -69,13 +71,16 @@ pub(super) fn figures(found: &Found) -> String {
         "{quick}{rounds} interleaved rounds of {millis} ms each. {}\n",
         found.machine.describe()
     );
+    if let Some(go) = &found.go {
+        let _ = writeln!(text, "{go}.\n");
+    }
     for absent in &found.absent {
         let _ = writeln!(text, "- Left out: {absent}");
     }
     if !found.absent.is_empty() {
         text.push('\n');
     }
-    contenders(&mut text);
+    contenders(&mut text, found.go.is_some());
     promises(&mut text, &found.promises);
     found.timed.iter().for_each(|timed| times(&mut text, timed));
     found
@@ -87,10 +92,13 @@ pub(super) fn figures(found: &Found) -> String {
     text
 }
 
-fn contenders(text: &mut String) {
+fn contenders(text: &mut String, go: bool) {
     text.push_str("### Who is measured\n\n| contender | |\n|---|---|\n");
     for one in CONTENDERS {
         let _ = writeln!(text, "| {} | {} |", one.name, one.what);
+    }
+    if go {
+        let _ = writeln!(text, "| {GO} | grpc-go, `round_robin`, one processor |");
     }
     text.push('\n');
 }

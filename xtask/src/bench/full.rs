@@ -65,7 +65,7 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
     let binaries = Binaries::build(workspace, features)?;
     let go = match options.go.then(|| Go::build(workspace)) {
         Some(Ok(go)) => {
-            println!("grpc-go {} with {}", go.version, go.toolchain);
+            println!("{}", go.describe());
             Some(go)
         }
         Some(Err(why)) => {
@@ -104,6 +104,7 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
         machine,
         effort,
         quick: options.quick,
+        go: go.as_ref().map(Go::describe),
         timed: Vec::new(),
         counted: Vec::new(),
         profiles: Vec::new(),

@@ -16,16 +16,21 @@ use crate::workspace::{self, Workspace};
 pub(super) struct Go {
     program: PathBuf,
     /// Of grpc-go.
-    pub version: &'static str,
+    version: &'static str,
     /// Of the toolchain, in its own words.
-    pub toolchain: String,
+    toolchain: String,
 }
+
+const PROGRAM: &str = "bench-go";
 
 /// The newest grpc-go, and the minor version of Go that it takes.
 const NEW: (u32, &str) = (25, "v1.83.1");
 
-/// The one that Debian ships: any Go with modules builds it.
+/// The one that Debian ships as sources: any Go builds it.
 const OLD: &str = "v1.33.3";
+
+/// Where Debian's package `golang-google-grpc-dev` puts them.
+const DEBIAN: &str = "/usr/share/gocode";
 
 // === impl Go ===
 
@@ -39,8 +44,6 @@ impl Go {
         let mut version = Command::new("go");
         version.arg("version");
         let toolchain = workspace::read(version)?.trim().to_owned();
-        let version = grpc_for(&toolchain);
-
         let directory = workspace
             .metadata()?
             .target_directory
@@ -51,19 +54,28 @@ impl Go {
         for file in ["main.go", "go.mod"] {
             fs::copy(sources.join(file), directory.join(file)).context("grpc-go's client")?;
         }
-        let go = |words: &[&str]| {
-            let mut command = Command::new("go");
-            command.args(words).current_dir(&directory);
-            workspace::run(command)
+        let version = match as_module(&directory, &toolchain) {
+            Ok(version) => version,
+            Err(why) => {
+                let debian = installed_sources().with_context(|| {
+                    format!("{why:#}; nor is Debian's golang-google-grpc-dev installed")
+                })?;
+                let mut build = go(&directory, &["build", "-o", PROGRAM, "main.go"]);
+                build.env("GO111MODULE", "off").env("GOPATH", debian);
+                workspace::run(build)?;
+                OLD
+            }
         };
-        go(&["get", &format!("google.golang.org/grpc@{version}")])?;
-        go(&["mod", "tidy"])?;
-        go(&["build", "-o", "bench-go", "."])?;
         Ok(Self {
-            program: directory.join("bench-go"),
+            program: directory.join(PROGRAM),
             version,
             toolchain,
         })
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let toolchain = self.toolchain.trim_start_matches("go version ");
+        format!("grpc-go {}, built by {toolchain}", self.version)
     }
 
     pub(super) fn program(&self) -> &Path {
@@ -74,6 +86,29 @@ impl Go {
     pub(super) fn bar(&self) -> f64 {
         if self.version == NEW.1 { 0.72 } else { 0.85 }
     }
+}
+
+/// Builds with the grpc-go that the toolchain's own client fetches.
+fn as_module(directory: &Path, toolchain: &str) -> Result<&'static str> {
+    let version = grpc_for(toolchain);
+    let grpc = format!("google.golang.org/grpc@{version}");
+    workspace::run(go(directory, &["get", &grpc]))?;
+    workspace::run(go(directory, &["mod", "tidy"]))?;
+    workspace::run(go(directory, &["build", "-o", PROGRAM, "."]))?;
+    Ok(version)
+}
+
+/// A tree of sources with grpc-go in it.
+fn installed_sources() -> Option<PathBuf> {
+    let named = std::env::var_os("GOPATH").unwrap_or_default();
+    let mut trees = std::env::split_paths(&named).chain([PathBuf::from(DEBIAN)]);
+    trees.find(|tree| tree.join("src/google.golang.org/grpc").is_dir())
+}
+
+fn go(directory: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new("go");
+    command.args(words).current_dir(directory);
+    command
 }
 
 /// The grpc-go that a toolchain can build.
