@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use benches::{caller::Error, contenders::SERVER_NAME, echo::Echo};
 use clap::Parser;
 use tokio::{io::AsyncReadExt, net::TcpListener};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{StreamExt, wrappers::TcpListenerStream};
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 /// Serves echoes on ports of the loopback interface.
@@ -38,15 +38,20 @@ async fn main() -> Result<(), Error> {
     for _ in 0..cli.count {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         addresses.push(listener.local_addr()?.to_string());
+        // tonic's own `tcp_nodelay` is for listeners of its own.
+        let incoming = TcpListenerStream::new(listener).map(|stream| {
+            let stream = stream?;
+            stream.set_nodelay(true)?;
+            Ok::<_, std::io::Error>(stream)
+        });
         let mut server = Server::builder()
-            .tcp_nodelay(true)
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(1 << 21);
         if let Some(identity) = &identity {
             server = server.tls_config(ServerTlsConfig::new().identity(identity.clone()))?;
         }
         let server = server.add_service(Echo);
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        tokio::spawn(server.serve_with_incoming(incoming));
     }
     println!("{}", addresses.join(","));
     // The bench that started it holds the other end.

@@ -9,6 +9,8 @@ pub(super) struct Contender {
     pub what: &'static str,
     pub tls: bool,
     pub streaming: bool,
+    /// Takes so long an RPC that a tenth of the RPCs has to do for counts.
+    pub slow: bool,
 }
 
 /// What a contender is to the bars.
@@ -52,6 +54,7 @@ const fn contender(name: &'static str, kind: Kind, what: &'static str) -> Conten
         what,
         tls: false,
         streaming: false,
+        slow: false,
     }
 }
 
@@ -114,12 +117,15 @@ pub(super) const CONTENDERS: &[Contender] = &[
             "tonic's `Channel`, one backend",
         )
     },
-    contender(
-        "grpc",
-        Kind::RivalToOne,
-        "the official `grpc` crate as published, which cannot choose round_robin by its public \
-         interface and leaves Nagle's algorithm on: one backend",
-    ),
+    Contender {
+        slow: true,
+        ..contender(
+            "grpc",
+            Kind::RivalToOne,
+            "the official `grpc` crate as published, which cannot choose round_robin by its public \
+             interface and leaves Nagle's algorithm on: one backend",
+        )
+    },
 ];
 
 const fn unary(name: &'static str, what: &'static str, concurrency: usize) -> Scenario {

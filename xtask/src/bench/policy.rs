@@ -32,11 +32,14 @@ const SIZES: &[usize] = &[1_000, 10_000, 100_000];
 /// The function that is the pick, to callgrind.
 const PICK: &str = "*RoundRobinPicker*Picker*pick*";
 
+/// The one that brings all backends up.
+const BRING_UP: &str = "*Fleet*bring_up*";
+
 /// Picks that are timed at once.
 const PICKS: &str = "2000000";
 
 /// How many steps a run takes, for the progress.
-pub(super) const STEPS: usize = 16;
+pub(super) const STEPS: usize = 24;
 
 /// Measures it.
 pub(super) fn run(
@@ -98,6 +101,7 @@ fn instructions(
         Estimate::exact(ours),
         None,
     );
+    growth_of_instructions(binaries, policy, progress)?;
     for (picker, what) in rivals(features) {
         progress.step(&format!("instructions of {what}"));
         policy.hold(
@@ -108,6 +112,44 @@ fn instructions(
         );
     }
     Ok(())
+}
+
+/// The growth that no cache has a part in.
+fn growth_of_instructions(
+    binaries: &Binaries,
+    policy: &mut Policy,
+    progress: &mut Progress,
+) -> Result<()> {
+    for burst in ["128", "1"] {
+        let mut each = Vec::new();
+        for size in SIZES {
+            progress.step(&format!("instructions of starting {size} backends"));
+            let backends = size.to_string();
+            let args = ["start", "--backends", &backends, "--burst", burst];
+            each.push(binaries.policy_instructions(&args, BRING_UP)? / *size as f64);
+            policy.hold(
+                format!("IDLE to READY, {size} backends, {burst} at a time, each"),
+                "instructions",
+                Estimate::exact(each[each.len() - 1]),
+                None,
+            );
+        }
+        policy.hold(
+            format!("exponent of their growth from 1000 to 100000, {burst} at a time"),
+            "",
+            Estimate::exact(exponent(&each)),
+            Some(Bar::AtMost(1.15)),
+        );
+    }
+    Ok(())
+}
+
+/// The exponent of the whole's growth over two powers of ten, from the cost of each.
+fn exponent(each: &[f64]) -> f64 {
+    match each {
+        [first, .., last] => 1.0 + (last / first).log10() / 2.0,
+        _ => 1.0,
+    }
 }
 
 fn picks(
@@ -186,13 +228,10 @@ fn changes(
                 policy.start.push((*size as f64, median(&each)));
             }
         }
-        // The time of all grows by one more than the time of each.
-        let (first, last) = (medians[0], medians[medians.len() - 1]);
-        let growth = 1.0 + (last / first).log10() / 2.0;
         policy.hold(
-            format!("exponent of its growth from 1000 to 100000, {burst} at a time"),
+            format!("exponent of that time's growth from 1000 to 100000, {burst} at a time"),
             "",
-            Estimate::exact(growth),
+            Estimate::exact(exponent(&medians)),
             Some(Bar::AtMost(1.15)),
         );
     }

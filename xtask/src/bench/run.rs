@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::plan::Scenario;
+use super::plan::{CONTENDERS, Scenario};
 use crate::workspace::{self, Workspace};
 
 /// Where the programs are.
@@ -78,19 +78,18 @@ impl Binaries {
 
     /// Allocations per RPC.
     pub(super) fn allocations(&self, job: Job<'_>) -> Result<f64> {
+        let (_, long) = job.counts();
         let mut command = limited(&self.path("bench-allocations"));
         job.describe(&mut command);
-        command.args(["--count", &LONG.to_string()]);
+        command.args(["--count", &long.to_string()]);
         number(&object(command)?, "allocations")
     }
 
     /// Instructions per RPC, as callgrind counts them: none of the kernel's.
     pub(super) fn instructions(&self, job: Job<'_>) -> Result<u64> {
-        let (short, long) = (
-            self.profile(job, SHORT, Path::new("/dev/null"))?,
-            self.profile(job, LONG, Path::new("/dev/null"))?,
-        );
-        Ok(long.saturating_sub(short) / (LONG - SHORT))
+        let (short, long) = job.counts();
+        let count = |rpcs| self.profile(job, rpcs, Path::new("/dev/null"));
+        Ok(count(long)?.saturating_sub(count(short)?) / (long - short))
     }
 
     /// Instructions of so many RPCs with all that is around them; callgrind's report goes to `out`.
@@ -122,14 +121,22 @@ impl Binaries {
         Ok(long.saturating_sub(short) as f64 / (LONG * 4 - SHORT) as f64)
     }
 
-    /// The same where threads are to have a processor each.
+    /// Instructions of one function, and of what it calls, in a run of `bench-policy`.
+    pub(super) fn policy_instructions(&self, args: &[&str], function: &str) -> Result<f64> {
+        let mut command = callgrind(Path::new("/dev/null"));
+        command.arg(format!("--toggle-collect={function}"));
+        command.arg(self.path("bench-policy")).args(args);
+        Ok(collected(command)?.0 as f64)
+    }
+
+    /// What `bench-policy` prints where its threads are to have a processor each.
     pub(super) fn policy_on_all_processors(&self, args: &[&str]) -> Result<Value> {
         let mut command = Command::new(self.path("bench-policy"));
         command.args(args);
         object(command)
     }
 
-    /// What `bench-policy` prints.
+    /// What `bench-policy` prints on the client's processor.
     pub(super) fn policy(&self, args: &[&str]) -> Result<Value> {
         let mut command = limited(&self.path("bench-policy"));
         command.args(args);
@@ -230,6 +237,14 @@ pub(super) fn number(object: &Value, field: &str) -> Result<f64> {
 // === impl Job ===
 
 impl Job<'_> {
+    fn counts(&self) -> (u64, u64) {
+        let slow = CONTENDERS
+            .iter()
+            .any(|one| one.slow && one.name == self.contender);
+        let part = if slow { 10 } else { 1 };
+        (SHORT / part, LONG / part)
+    }
+
     fn describe(&self, command: &mut Command) {
         command
             .args([self.contender, &self.server.addresses])
