@@ -105,7 +105,7 @@ impl Run {
             policies: POLICIES.into_iter().map(builder).collect(),
         });
         let backoff = world.backoff.clone();
-        let judged = punctual && world.vices.panics == 0;
+        let judged = punctual && !world.vices.may_panic();
         let resolver =
             SimResolver::new(sim, &book, backoff.clone(), world.resolver.clone(), judged);
         let default = env.config(world.config).expect("a policy that there is");
@@ -295,7 +295,7 @@ impl Run {
         // What is on its way may still hit. A policy that has panicked has to be built again, and a
         // resolver that does not tell of changes to be asked again.
         let vices = self.world.vices;
-        let waits = vices.panics + vices.pick_panics > 0 || !self.world.resolver.notifies;
+        let waits = vices.may_panic() || vices.pick_panics > 0 || !self.world.resolver.notifies;
         let wait = self.world.longest_wait() * u32::from(waits);
         self.pass(Duration::from_secs(1) + wait);
         let longest = self.world.longest_recovery();
@@ -454,6 +454,14 @@ impl Run {
         let snapshot = core.snapshot();
         for sub_conn in &snapshot.sub_conns {
             self.check_sub_conn(sub_conn);
+        }
+        // One that has anything to say but CONNECTING takes over at once.
+        let pending = snapshot.pending_policy.as_deref();
+        if let Some((instance, Some(said))) = pending.and_then(|name| self.book.speaks(name))
+            && said != State::Connecting
+        {
+            let what = format_args!("p{instance} says {said} and is still pending");
+            self.sim.fail(Law::Agrees, what);
         }
         let Some((instance, published)) = snapshot
             .policy

@@ -37,6 +37,15 @@ pub(crate) struct Vices {
     pub(crate) done_panics: u32,
     /// It never publishes.
     pub(crate) mute: bool,
+    /// It divides by the length of the list; chaos or none.
+    pub(crate) fears_empty: bool,
+}
+
+impl Vices {
+    /// Whether it may have to be built again.
+    pub(crate) fn may_panic(&self) -> bool {
+        self.panics > 0 || self.fears_empty
+    }
 }
 
 /// Whether and how policies misbehave, and the chance for it.
@@ -200,7 +209,14 @@ impl Balancer for Witness {
         &mut self,
         resolved: Result<ResolvedAddrs, ResolveError>,
     ) -> Result<(), Rejected> {
-        self.call("resolved", |inner| inner.handle_resolved_addrs(resolved))
+        let empty = matches!(&resolved, Ok(list) if list.endpoints.is_empty());
+        let instance = self.instance.clone();
+        self.call("resolved", |inner| {
+            if empty && instance.vices.fears_empty {
+                instance.panic("an empty list");
+            }
+            inner.handle_resolved_addrs(resolved)
+        })
     }
 
     fn close(&mut self) {
@@ -244,14 +260,18 @@ impl Drop for Witness {
 impl Instance {
     fn may_panic(&self, what: &str) {
         if self.chaos.happens(self.vices.panics) {
-            self.chaos.sim.hit_all(Fault::PolicyPanics);
-            let number = self.number;
-            self.chaos
-                .sim
-                .tell(format_args!("p{number}: panics in {what}"));
-            self.book.panicked(number);
-            panic!("chaos: {what}");
+            self.panic(what);
         }
+    }
+
+    fn panic(&self, what: &str) {
+        self.chaos.sim.hit_all(Fault::PolicyPanics);
+        let number = self.number;
+        self.chaos
+            .sim
+            .tell(format_args!("p{number}: panics in {what}"));
+        self.book.panicked(number);
+        panic!("chaos: {what}");
     }
 
     fn is_round_robin(&self) -> bool {

@@ -332,12 +332,13 @@ impl Kinds {
 fn draw_vices(rng: &mut Rng) -> Vices {
     let mut vices = Vices::default();
     for _ in 0..rng.range(1, 3) {
-        match rng.below(9) {
+        match rng.below(10) {
+            8 => vices.fears_empty = true,
             7 => vices.stale = rng.range(10, 500) as u32,
             0 | 1 => vices.panics = rng.range(5, 100) as u32,
             2 => vices.pick_panics = rng.range(10, 300) as u32,
             3 => vices.foreign = rng.range(10, 300) as u32,
-            4 => vices.removed = rng.range(10, 500) as u32,
+            4 => vices.removed = rng.range(100, 700) as u32,
             5 => vices.done_panics = rng.range(10, 500) as u32,
             6 => vices.blocks = rng.range(5, 100) as u32,
             _ => vices.mute = rng.per_mille(500),
