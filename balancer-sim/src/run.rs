@@ -490,9 +490,12 @@ impl Run {
         let dials = self.net.dials_for(*id);
         let serves = self.net.serves(*id);
         let reason = match sub_conn.state {
-            // With one permit for all, others may have to go first; a watch over health dials no
+            // With one permit for all, another may have to go first; a watch over health dials no
             // more.
-            State::Connecting => dials || serves || self.world.max_connecting == 1,
+            State::Connecting => {
+                let another = self.world.max_connecting == 1 && self.net.open().0 > 0;
+                dials || serves || another
+            }
             State::Ready => serves && !dials,
             // Also where the backend says that it is not well.
             State::TransientFailure => !dials,

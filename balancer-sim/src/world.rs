@@ -170,8 +170,8 @@ impl World {
             resolver: ResolverPlan {
                 first: draw_answer(rng, count, wild, &kinds),
                 min_interval: rng.per_mille(500).then(|| rng.millis(100, 5_000)),
-                delay: rng.millis(0, 50),
-                notifies: vices.mute || rng.per_mille(750),
+                delay: rounded(rng.millis(0, 50), grid),
+                notifies: vices.mute || rng.per_mille(if vices.fears_empty { 300 } else { 750 }),
             },
             config,
             vices,
@@ -299,15 +299,10 @@ impl World {
             }
         }
         // What is at once in the network is at once with these, too.
-        let grid = self.grid.as_nanos().max(1);
-        let rounded = |at: Duration| {
-            let nanos = at.as_nanos().next_multiple_of(grid);
-            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-        };
-        self.actions
-            .iter_mut()
-            .for_each(|(at, _)| *at = rounded(*at));
-        self.calls.iter_mut().for_each(|(at, _)| *at = rounded(*at));
+        let grid = self.grid;
+        let actions = self.actions.iter_mut().map(|(at, _)| at);
+        let calls = self.calls.iter_mut().map(|(at, _)| at);
+        actions.chain(calls).for_each(|at| *at = rounded(*at, grid));
         self.calls.sort_by_key(|(at, _)| *at);
     }
 }
@@ -327,6 +322,12 @@ impl Kinds {
             calm: true,
         }
     }
+}
+
+/// On the grid, not earlier.
+fn rounded(at: Duration, grid: Duration) -> Duration {
+    let nanos = at.as_nanos().next_multiple_of(grid.as_nanos().max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 fn draw_vices(rng: &mut Rng) -> Vices {
@@ -409,12 +410,12 @@ fn draw_answer(rng: &mut Rng, backends: usize, wild: bool, kinds: &Kinds) -> Ans
     if kinds.resolver {
         match rng.below(12) {
             0 => return Answer::Error,
-            1 => {
+            1 | 3 => {
                 let (endpoints, config) = (Vec::new(), None);
                 return Answer::List { endpoints, config };
             }
             2 => return Answer::Hang,
-            3 if rng.per_mille(500) => return Answer::Panic,
+            4 if rng.per_mille(700) => return Answer::Panic,
             _ => {}
         }
     }
