@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use balancer_sim::{Fault, Hits, Report};
+use balancer_sim::{Fault, Hits, Report, Sabotage};
 use clap::Parser;
 
 /// The whole channel in virtual time: one world for each seed, every law looked at throughout.
@@ -29,6 +29,9 @@ struct Options {
     /// Print nothing but the hash of each world: what the second process is for.
     #[arg(long, hide = true)]
     hashes: bool,
+    /// Break a part on purpose, to see what a broken law looks like.
+    #[arg(long, hide = true, value_parser = sabotage)]
+    sabotage: Option<Sabotage>,
 }
 
 /// A kind of fault that hit fewer RPCs over a run was not tested by it.
@@ -48,6 +51,13 @@ struct Sum {
     hits: Hits,
 }
 
+fn sabotage(name: &str) -> Result<Sabotage, String> {
+    let found = Sabotage::ALL
+        .into_iter()
+        .find(|it| format!("{it:?}") == name);
+    found.ok_or_else(|| format!("one of {:?}", Sabotage::ALL))
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
     let (from, seeds) = match options.seed {
@@ -60,7 +70,11 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    match run(from, seeds, options.story) {
+    let happen = |seed| match options.sabotage {
+        Some(sabotage) => balancer_sim::run_sabotaged(seed, sabotage),
+        None => balancer_sim::run(seed, options.story),
+    };
+    match run(from, seeds, options.story, &happen) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             println!("FAIL: {message}");
@@ -70,7 +84,7 @@ fn main() -> ExitCode {
 }
 
 /// Lets the worlds happen here and in another process.
-fn run(from: u64, seeds: u64, story: bool) -> Result<(), String> {
+fn run(from: u64, seeds: u64, story: bool, happen: &dyn Fn(u64) -> Report) -> Result<(), String> {
     let started = Instant::now();
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut other = Command::new(program)
@@ -81,7 +95,8 @@ fn run(from: u64, seeds: u64, story: bool) -> Result<(), String> {
         .map_err(|error| format!("no second process: {error}"))?;
     let hashes = other.stdout.take().ok_or("the second process is mute")?;
     let mut sum = Sum::default();
-    let compared = compare(from, seeds, story, BufReader::new(hashes), &mut sum);
+    let worlds = (from..from + seeds).map(happen);
+    let compared = compare(worlds, story, BufReader::new(hashes), &mut sum);
     if compared.is_err() {
         // Nobody reads on.
         let _ = other.kill();
@@ -105,15 +120,14 @@ fn run(from: u64, seeds: u64, story: bool) -> Result<(), String> {
 
 /// Runs each world and holds its hash against the other process's.
 fn compare(
-    from: u64,
-    seeds: u64,
+    worlds: impl Iterator<Item = Report>,
     story: bool,
     hashes: impl BufRead,
     sum: &mut Sum,
 ) -> Result<(), String> {
     let mut hashes = hashes.lines();
-    for seed in from..from + seeds {
-        let report = balancer_sim::run(seed, story);
+    for report in worlds {
+        let seed = report.seed;
         if let Some(violation) = &report.violation {
             if !story {
                 print_story(&report);

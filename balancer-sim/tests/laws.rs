@@ -1,5 +1,7 @@
 //! Each law notices when what it guards is broken.
 
+use std::process::Command;
+
 use balancer_sim::{Law, Sabotage, run_sabotaged};
 
 /// A law that needs more worlds than this to notice is asleep.
@@ -33,6 +35,22 @@ fn each_sabotage_is_noticed_by_the_law_against_it() {
         println!("{sabotage:?}: {noticed:?}");
         assert_eq!(noticed.map(|(law, _)| law), Some(law), "{sabotage:?}");
     }
+}
+
+#[test]
+fn a_run_with_a_broken_law_fails_and_says_how_to_replay_it() {
+    let run = Command::new(env!("CARGO_BIN_EXE_balancer-sim"))
+        .args(["--seeds", "50", "--sabotage", "LeakedTask"])
+        .output()
+        .expect("the program of this crate");
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{said}");
+    assert!(said.contains("the story of seed 0:"), "{said}");
+    let last = said.lines().next_back();
+    assert_eq!(
+        last,
+        Some("replay: cargo xtask sim-channel --seed 0 --story")
+    );
 }
 
 #[test]
