@@ -116,6 +116,7 @@ impl Resolver for SimResolver {
                 let result = match &state.answer {
                     Answer::List { endpoints, config } => {
                         let mut found = Resolution::new(endpoints.iter().cloned());
+                        found.valid_for = shared.plan.valid_for;
                         if let Some(config) = config {
                             found = found.with_service_config(config.as_str());
                         }

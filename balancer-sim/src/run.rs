@@ -96,6 +96,7 @@ impl Run {
                 book: book.clone(),
                 chaos: chaos.clone(),
                 vices: if wild { world.vices } else { Vices::default() },
+                immediately: world.immediately && name.ends_with("round_robin"),
             };
             (name.to_owned(), Arc::new(builder))
         };
@@ -116,6 +117,9 @@ impl Run {
         settings.max_connecting = world.max_connecting;
         settings.warm_up = world.warm_up;
         settings.idle_timeout = world.idle_timeout;
+        let fixed = world.fixed.and_then(|name| env.config(name).ok());
+        settings.fixed_policy = fixed.map(|config| config.policy);
+        settings.refresh = world.resolver.valid_for.is_some();
         let calls = Calls::new(sim, &book, world.max_waiting < 100_000);
         sim.tell(format_args!("the world of seed {seed}: {world:?}"));
         let core = Core::new(env.clone(), settings);

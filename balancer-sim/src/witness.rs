@@ -55,6 +55,8 @@ pub(crate) struct Chaos {
     on: Mutex<bool>,
     /// What policies would call from threads of their own; those too that are closed by now.
     conns: Mutex<Vec<Weak<WitnessConn>>>,
+    /// One that is gone, this policy's or another's, to pick it all the same.
+    removed: Mutex<Option<SubConn>>,
 }
 
 /// Builds policies with a witness around them.
@@ -64,6 +66,8 @@ pub(crate) struct WitnessBuilder {
     pub(crate) book: Arc<Book>,
     pub(crate) chaos: Arc<Chaos>,
     pub(crate) vices: Vices,
+    /// Its SubConns reconnect by themselves, where the policy does not mind.
+    pub(crate) immediately: bool,
 }
 
 /// An instance, seen from its parts.
@@ -74,9 +78,10 @@ struct Instance {
     vices: Vices,
     /// The channel's SubConns with those that the policy has for them.
     sub_conns: Mutex<Vec<(SubConn, SubConn)>>,
-    /// One that is gone, to pick it all the same.
-    removed: Mutex<Option<SubConn>>,
+    /// Connections to something that is no backend.
+    lookasides: Mutex<Vec<SubConn>>,
     round_robin: bool,
+    immediately: bool,
 }
 
 struct Witness {
@@ -100,6 +105,7 @@ impl Chaos {
             rng: Mutex::new(Rng::new(seed, 3)),
             on: Mutex::new(true),
             conns: Mutex::default(),
+            removed: Mutex::default(),
         })
     }
 
@@ -121,8 +127,12 @@ impl Chaos {
         let conns: Vec<_> = lock(&self.conns).iter().filter_map(Weak::upgrade).collect();
         if let Some(conn) = conns.get(self.below(conns.len())) {
             self.sim.hit_all(Fault::Meddles);
-            conn.meddle(self.below(6));
+            conn.meddle(self.below(8));
         }
+    }
+
+    fn removed_one(&self) -> Option<SubConn> {
+        lock(&self.removed).clone()
     }
 
     fn below(&self, n: usize) -> usize {
@@ -149,8 +159,9 @@ impl Builder for WitnessBuilder {
             chaos: self.chaos.clone(),
             vices: self.vices,
             sub_conns: Mutex::default(),
-            removed: Mutex::default(),
             round_robin: self.inner.name() == balancer_roundrobin::NAME,
+            immediately: self.immediately,
+            lookasides: Mutex::default(),
         });
         let conn = Arc::new(WitnessConn::new(instance.clone(), cc));
         lock(&self.chaos.conns).push(Arc::downgrade(&conn));
@@ -191,6 +202,9 @@ impl Witness {
 
 impl Balancer for Witness {
     fn handle_sub_conn_state_change(&mut self, sub_conn: &SubConn, state: &SubConnState<'_>) {
+        if lock(&self.instance.lookasides).contains(sub_conn) {
+            return;
+        }
         let Some((outer, id)) = self.instance.outer(sub_conn) else {
             let what = format_args!("a state of {sub_conn:?}, which the policy does not know");
             self.instance.chaos.sim.fail(crate::law::Law::Moves, what);
@@ -292,7 +306,7 @@ impl Instance {
         let mut known = lock(&self.sub_conns);
         known.retain(|(it, _)| it != inner);
         drop(known);
-        *lock(&self.removed) = Some(inner.clone());
+        *lock(&self.chaos.removed) = Some(inner.clone());
     }
 }
 

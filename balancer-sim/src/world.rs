@@ -31,6 +31,10 @@ pub(crate) struct World {
     pub(crate) resolver: ResolverPlan,
     /// The default service config.
     pub(crate) config: &'static str,
+    /// A policy that no service config changes.
+    pub(crate) fixed: Option<&'static str>,
+    /// SubConns of round_robin reconnect by themselves.
+    pub(crate) immediately: bool,
     /// Of the policies that misbehave.
     pub(crate) vices: Vices,
     /// How long things go wrong.
@@ -50,6 +54,8 @@ pub(crate) struct ResolverPlan {
     pub(crate) first: Answer,
     pub(crate) min_interval: Option<Duration>,
     pub(crate) delay: Duration,
+    /// How long its lists may be believed, where the channel minds.
+    pub(crate) valid_for: Option<Duration>,
     /// Whether it says when there is something new; otherwise it has to be asked.
     pub(crate) notifies: bool,
 }
@@ -171,9 +177,14 @@ impl World {
                 first: draw_answer(rng, count, wild, &kinds),
                 min_interval: rng.per_mille(500).then(|| rng.millis(100, 5_000)),
                 delay: rounded(rng.millis(0, 50), grid),
+                valid_for: rng.per_mille(150).then(|| rng.millis(0, 8_000)),
                 notifies: vices.mute || rng.per_mille(if vices.fears_empty { 300 } else { 750 }),
             },
             config,
+            fixed: rng
+                .per_mille(50)
+                .then(|| *rng.one_of(&["round_robin", "pick_first"])),
+            immediately: rng.per_mille(300),
             vices,
             trouble,
             actions: Vec::new(),
@@ -456,7 +467,13 @@ fn draw_list(rng: &mut Rng, backends: usize, good: bool) -> Vec<Endpoint> {
     while !names.is_empty() {
         let together = if rng.per_mille(200) { 2 } else { 1 };
         let part = names.split_off(names.len().saturating_sub(together));
-        endpoints.push(Endpoint::new(part.into_iter().map(Address::new)));
+        // By another name the same backend is another endpoint.
+        let renamed = rng.per_mille(100);
+        let address = |name: String| match renamed {
+            true => Address::new(name).with_server_name("another"),
+            false => Address::new(name),
+        };
+        endpoints.push(Endpoint::new(part.into_iter().map(address)));
     }
     endpoints
 }

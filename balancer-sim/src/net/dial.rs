@@ -44,7 +44,10 @@ impl Net {
     ) -> BoxFuture<Result<Connected<SimConnection>, Status>> {
         let address = request.address.addr().to_owned();
         let id = self.sim.id();
-        let sub_conn = self.book.dialled(&request.address);
+        let sub_conn = match &request.lookaside {
+            Some(_) => 0,
+            None => self.book.dialled(&request.address),
+        };
         self.sim
             .tell(format_args!("s{sub_conn}: dials {address} (d{id})"));
         self.with(|net, out| {

@@ -8,7 +8,7 @@ use std::{
 
 use balancer_api::{
     Address, CallId, CallRequest, ClientConn, ConnectivityState, Dialer, NewSubConnError,
-    NewSubConnOptions, Picker, SubConn, TimerId, Timestamp, TransportCredentials,
+    NewSubConnOptions, Picker, Reconnect, SubConn, TimerId, Timestamp, TransportCredentials,
 };
 use bytes::Bytes;
 
@@ -74,6 +74,27 @@ impl WitnessConn {
                 let known = lock(&self.instance.sub_conns).clone();
                 known.iter().for_each(|(_, outer)| outer.connect());
             }
+            5 => {
+                let known = lock(&self.instance.sub_conns).clone();
+                for (at, (_, outer)) in known.iter().enumerate() {
+                    let method = ["/grpc.health.v1.Health/Watch", "/unknown"][at % 2];
+                    let call = self.start_call(outer, CallRequest::new(method));
+                    self.send_call_message(call, Bytes::from_static(b"more"));
+                    if at % 3 == 0 {
+                        self.cancel_call(call);
+                    }
+                }
+            }
+            6 => {
+                if let Ok(made) = self.new_lookaside(&Net::address(0), None, None) {
+                    made.connect();
+                    let mut all = lock(&self.instance.lookasides);
+                    let before = all.last().cloned();
+                    all.push(made);
+                    drop(all);
+                    before.iter().for_each(|it| self.inner.remove_sub_conn(it));
+                }
+            }
             // Says once more what it said before, perhaps after its close.
             _ => {
                 let published = lock(&self.published).clone();
@@ -98,6 +119,10 @@ impl ClientConn for WitnessConn {
             sub_conns,
             ..
         } = &*self.instance;
+        let options = match self.instance.immediately {
+            true => options.with_reconnect(Reconnect::Immediately),
+            false => options,
+        };
         let id = book.new_sub_conn(*number, options.reconnect);
         let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         let made = self.inner.new_sub_conn(tagged(addresses, id), options)?;

@@ -70,11 +70,13 @@ impl WitnessPicker {
             book.goes_wild();
             let token = book.picked();
             book.asked(Asked::Foreign { token });
-            let foreign = SubConn::new(Arc::new(MadeUp));
+            // Made up, or a connection to something that is no backend.
+            let lookaside = lock(&self.instance.lookasides).last().cloned();
+            let foreign = lookaside.unwrap_or_else(|| SubConn::new(Arc::new(MadeUp)));
             return Some(Pick::owned(foreign).on_done(self.observer(), token as u64));
         }
         if chaos.happens(vices.removed) {
-            let sub_conn = lock(&self.instance.removed).clone()?;
+            let sub_conn = chaos.removed_one()?;
             chaos.sim.hit(Fault::RemovedPick, 1);
             return Some(self.good(sub_conn));
         }
