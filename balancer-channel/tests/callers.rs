@@ -244,9 +244,9 @@ async fn an_rpc_may_move_from_task_to_task() {
                 let first = futures_util::poll!(&mut rpc);
                 assert!(first.is_pending(), "it takes 20 ms");
                 tokio::time::sleep(Duration::from_millis(1)).await;
-                rpc
+                (rpc,)
             });
-            rpc = task.await.expect("no panic");
+            (rpc,) = task.await.expect("no panic");
         }
         let last = tokio::spawn(rpc);
         within(last).await.expect("no panic").expect("served");

@@ -53,6 +53,32 @@ fn every_text_of_the_corpus_gets_a_short_answer() {
     );
 }
 
+/// Row 13 of the scoreboard.
+#[test]
+#[ignore = "a row of cargo xtask reliability"]
+fn the_worst_text_takes_milliseconds() {
+    let most = if cfg!(debug_assertions) { 50 } else { 5 };
+    let worst = corpus().into_iter().map(|(name, text)| {
+        // The best of some: what the machine does meanwhile is not the parser's doing.
+        let took = (0..20).map(|_| {
+            let started = std::time::Instant::now();
+            let _ = parse(&text);
+            started.elapsed()
+        });
+        (took.min().unwrap_or_default(), name)
+    });
+    let (took, name) = worst.max().expect("there are texts");
+    let kind = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
+    let pass = took <= std::time::Duration::from_millis(most);
+    let verdict = if pass { "PASS" } else { "FAIL" };
+    println!("row\t13\t{took:.1?} for {name:?}, {kind} build\t{verdict}");
+    assert!(pass, "{name}: {took:?}");
+}
+
 #[test]
 fn no_depth_overflows_the_stack() {
     // A small stack makes recursion over the text show itself.

@@ -1,6 +1,7 @@
 //! `cargo xtask reliability`: the scoreboard. Faults are made on purpose, what applications see of them
 //! is counted, and each count stands beside its goal and the best that a peer is known to do.
 
+mod bugs;
 mod memory;
 mod programs;
 mod rows;
@@ -14,6 +15,7 @@ use clap::Args;
 use crate::report::{Outcome, Skip};
 use crate::workspace::Workspace;
 
+pub use bugs::{BUGS, Bug};
 use memory::Memory;
 pub(crate) use programs::Programs;
 pub use rows::{How, ROWS, Row, Test};
@@ -188,6 +190,11 @@ impl Row {
             How::Scenario(name) => programs.scenario(self.id, name, size),
             How::Tests(tests) => programs.tests(self.id, tests).map(|entry| vec![entry]),
             How::Fuzz(names) => programs.fuzz(self.id, names, size).map(|entry| vec![entry]),
+            How::Release(package, program, name) => {
+                Programs::release(workspace, self.id, package, program, name)
+            }
+            How::Bugs => programs.bugs(self.id).map(|entry| vec![entry]),
+            How::Repeat(packages) => programs.repeat(self.id, packages).map(|entry| vec![entry]),
             How::Command(name, run) => Ok(vec![match run(workspace) {
                 Ok(outcome) => match outcome.skipped.first() {
                     Some(skip) => Entry::skip(self.id, &skip.to_string()),

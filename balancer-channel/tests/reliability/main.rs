@@ -13,6 +13,9 @@ mod bad_peers;
 mod cancellations;
 mod child;
 mod fleet;
+#[cfg(target_os = "linux")]
+mod leaks;
 mod load;
 mod report;
 mod stalls;
+mod virtual_time;

@@ -1,15 +1,19 @@
 //! Backends that are there and say nothing.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
-use balancer_testpeer::{Backend, Server};
+use balancer_channel::Channel;
+use balancer_testpeer::{Backend, Blackhole, Server};
 use tonic::Code;
 
 use crate::{
-    backends::{end, impatient, to},
+    backends::{ROUND_ROBIN, backends, end, impatient, to},
     child::Process,
     load::{Load, Pace},
-    report::row,
+    report::{Size, row},
 };
 
 /// The shortest that gRPC allows.
@@ -18,6 +22,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a busy machine may add.
 const SLACK: Duration = Duration::from_millis(100);
+
+/// A tail that nobody minds on a busy machine.
+const NEXT_TO_NOTHING: Duration = Duration::from_millis(10);
 
 /// Row 20.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,4 +66,37 @@ async fn a_stopped_process_is_given_up_by_keepalive() {
         tally.failed.len(),
     );
     row("20", measured, last <= KEEPALIVE + TIMEOUT + SLACK);
+}
+
+/// Row 19.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a row of cargo xtask reliability"]
+async fn one_of_three_swallows_everything() {
+    let seconds = Size::asked().of(3, 20, 60);
+    let servers = backends(3, Duration::ZERO).await;
+    let hole = Blackhole::new().expect("a free port");
+    let good = [servers[0].addr(), servers[1].addr()];
+    let healthy = tail(&[good[0], good[1], servers[2].addr()], seconds).await;
+    let with = tail(&[good[0], hole.addr(), good[1]], seconds).await;
+    // Twice next to nothing is next to nothing too.
+    let bound = (2 * healthy).max(NEXT_TO_NOTHING);
+    let measured = format!("{with:.1?}, without {healthy:.1?}, {seconds} s each");
+    row("19", measured, with <= bound);
+}
+
+/// What 99.9 % of RPCs do not take longer than; none may fail. Default settings: the first RPCs are
+/// not held until everybody has been tried.
+async fn tail(addresses: &[SocketAddr], seconds: usize) -> Duration {
+    let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let channel = Channel::builder(format!("ipv4:{}", list.join(",")))
+        .plaintext()
+        .default_service_config(ROUND_ROBIN)
+        .build()
+        .expect("a channel");
+    let pace = Pace::per_second(500);
+    let mut tally = Load::run(&channel, pace, 500 * seconds).await;
+    end(channel).await;
+    assert_eq!(tally.failed.len(), 0, "{}", tally.shown());
+    tally.took.sort_unstable();
+    tally.took[tally.took.len() * 999 / 1000]
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::Message;
 
 use super::Size;
+use super::bugs::BUGS;
 use super::rows::{How, Row, Test};
 use super::table::{Entry, Verdict, parse};
 use crate::fuzz;
@@ -121,12 +122,77 @@ impl Programs {
         ))
     }
 
+    /// Runs the tests that would have caught other people's bugs.
+    pub(super) fn bugs(&self, id: u32) -> Result<Entry> {
+        let (mut tests, mut open) = (0, Vec::new());
+        for bug in BUGS {
+            let (passed, failed) = self.run(bug.tests, &[])?;
+            tests += passed;
+            if !failed.is_empty() {
+                open.push(format!("{} ({})", bug.reported, failed.join(", ")));
+            }
+        }
+        if open.is_empty() {
+            let measured = format!("{} of {}, by {tests} tests", BUGS.len(), BUGS.len());
+            return Ok(Entry::new(id, measured, Verdict::Pass));
+        }
+        Ok(Entry::fail(id, &format!("not caught: {}", open.join("; "))))
+    }
+
+    /// Runs all tests of packages, on one thread and on many, ten times each.
+    pub(super) fn repeat(&self, id: u32, packages: &[&str]) -> Result<Entry> {
+        let (mut runs, mut failed) = (0, BTreeSet::new());
+        for ((package, target), program) in &self.found {
+            if !packages.contains(&package.as_str()) {
+                continue;
+            }
+            for threads in ["1", "8"] {
+                for _ in 0..10 {
+                    let mut command = Command::new(&program.executable);
+                    command.args(["--quiet", "--test-threads", threads]);
+                    command.current_dir(&program.directory);
+                    runs += 1;
+                    if !run(command)?.1 {
+                        failed.insert(format!("{package} {target} on {threads}"));
+                    }
+                }
+            }
+        }
+        let failed: Vec<String> = failed.into_iter().collect();
+        match (runs, failed.is_empty()) {
+            (1.., true) => {
+                let measured = format!("0 of {runs} runs of test programs");
+                Ok(Entry::new(id, measured, Verdict::Pass))
+            }
+            _ => Ok(Entry::fail(id, &format!("failed: {}", failed.join(", ")))),
+        }
+    }
+
+    /// Runs a scenario of another package, built for release.
+    pub(super) fn release(
+        workspace: &Workspace,
+        id: u32,
+        package: &str,
+        program: &str,
+        name: &str,
+    ) -> Result<Vec<Entry>> {
+        let mut command = workspace.cargo(["test", "--quiet", "--release", "-p", package]);
+        command.args(["--test", program, "--", "--ignored", "--exact"]);
+        command.args(["--nocapture", name]);
+        let (lines, _) = run(command)?;
+        let entries: Vec<Entry> = lines.iter().filter_map(|line| parse(line)).collect();
+        match entries.iter().any(|entry| entry.id == id) {
+            true => Ok(entries),
+            false => bail!("{name} did not say what it measured"),
+        }
+    }
+
     /// Makes up cases for the targets of `cargo xtask fuzz`.
     pub(super) fn fuzz(&self, id: u32, names: &[&str], size: Size) -> Result<Entry> {
         let cases: u64 = match size {
             Size::Ci => 500,
             Size::Short => 10_000,
-            Size::Full => 300_000,
+            Size::Full => 100_000,
         };
         let (mut properties, mut broken) = (0, Vec::new());
         for target in fuzz::TARGETS.iter().filter(|t| names.contains(&t.name)) {
@@ -213,7 +279,12 @@ impl Row {
                 let tests = tests.flat_map(|target| target.tests);
                 tests.map(|test| test.package).collect()
             }
-            How::Command(..) | How::NotYet(_) => Vec::new(),
+            How::Bugs => {
+                let tests = BUGS.iter().flat_map(|bug| bug.tests);
+                tests.map(|test| test.package).collect()
+            }
+            How::Repeat(packages) => packages.to_vec(),
+            How::Release(..) | How::Command(..) | How::NotYet(_) => Vec::new(),
         }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::report::Outcome;
 use crate::workspace::Workspace;
-use crate::{interop, sim_channel, tidy};
+use crate::{conformance, interop, sim_channel, tidy};
 
 /// One row.
 #[derive(Debug)]
@@ -34,6 +34,12 @@ pub enum How {
     Tests(&'static [Test]),
     /// By these targets of `cargo xtask fuzz`.
     Fuzz(&'static [&'static str]),
+    /// By an ignored test of another package, which prints what it measured; built for release.
+    Release(&'static str, &'static str, &'static str),
+    /// By the tests of [`BUGS`](super::BUGS).
+    Bugs,
+    /// By all tests of these packages, again and again.
+    Repeat(&'static [&'static str]),
     /// By another command of ours.
     Command(&'static str, fn(&Workspace) -> Result<Outcome>),
     /// It is not, and this is why.
@@ -77,6 +83,15 @@ const fn channel(program: &'static str, names: &'static [&'static str]) -> Test 
         program,
         names,
     }
+}
+
+/// Random scripts of the policies that ship.
+fn policies(workspace: &Workspace) -> Result<Outcome> {
+    conformance::random(
+        workspace,
+        &["balancer-roundrobin", "balancer-pickfirst"],
+        20_000,
+    )
 }
 
 /// The scoreboard.
@@ -141,8 +156,9 @@ pub const ROWS: &[Row] = &[
         "leaks after 1,000 channels: descriptors / tasks / memory",
         "0 / 0 / ≤ 1 MiB",
         "grpc-go: no goroutine, no timer",
-        How::NotYet("no scenario yet"),
-    ),
+        How::Scenario("leaks::of_a_thousand_channels"),
+    )
+    .in_ci(),
     row(
         9,
         "leak check after every test",
@@ -167,7 +183,7 @@ pub const ROWS: &[Row] = &[
     row(
         12,
         "service configs from random bytes and trees",
-        "10,000,000 without panic, abort or time-out",
+        "no panic, no abort, an answer to each",
         "C-core OSS-Fuzz",
         How::Fuzz(&["config-bytes", "config-trees"]),
     ),
@@ -176,21 +192,21 @@ pub const ROWS: &[Row] = &[
         "the worst service configs of 64 KiB: time to parse",
         "≤ 5 ms; no abort",
         "–",
-        How::NotYet("no scenario yet; that nothing aborts is a test of balancer-registry"),
+        How::Release("balancer-registry", "hostile", "the_worst_text_takes_milliseconds"),
     ),
     row(
         14,
         "liveness of each shipped policy over random scripts",
         "0 violations",
         "C-core: pick_first only",
-        How::NotYet("`cargo xtask conformance --deep` prints its own table"),
+        How::Command("20,000 random scripts of round_robin and pick_first", policies),
     ),
     row(
         15,
-        "every interleaving of three backends and seven events",
+        "every script of events for three backends, round_robin and pick_first (seven events: `cargo xtask conformance --deep`)",
         "0 violations",
         "–",
-        How::NotYet("`cargo xtask conformance --deep` prints its own table"),
+        How::Command("every script of five events", conformance::run_what_fits_ci),
     ),
     row(
         16,
@@ -216,9 +232,9 @@ pub const ROWS: &[Row] = &[
     row(
         19,
         "one of three swallows every SYN, default settings: p99.9",
-        "≤ 2 × without it",
+        "≤ 2 × without it, or 10 ms",
         "tonic: hangs",
-        How::NotYet("no scenario yet"),
+        How::Scenario("stalls::one_of_three_swallows_everything"),
     ),
     row(
         20,
@@ -232,22 +248,25 @@ pub const ROWS: &[Row] = &[
         "accept, then close, silence or garbage, for 60 s: READY / attempts",
         "0 / ≤ 9",
         "grpc-go waits for SETTINGS",
-        How::NotYet("no scenario yet"),
-    ),
+        How::Scenario("virtual_time::peers_that_accept_and_are_none"),
+    )
+    .in_ci(),
     row(
         22,
         "a backend that flaps 10 times a second for 60 s: connects",
-        "≤ back-off's bound",
+        "≤ 9 without RPCs; two for each wait of 0.8 s with",
         "–",
-        How::NotYet("no scenario yet"),
-    ),
+        How::Scenario("virtual_time::a_backend_that_flaps"),
+    )
+    .in_ci(),
     row(
         23,
         "all dead, then back: time to the first success",
         "≤ what is left of the back-off + 50 ms, 100 trials",
         "≤ back-off",
-        How::NotYet("no scenario yet"),
-    ),
+        How::Scenario("virtual_time::all_dead_and_back"),
+    )
+    .in_ci(),
     row(
         24,
         "500 channels whose backend restarts: connects per 100 ms",
@@ -260,8 +279,9 @@ pub const ROWS: &[Row] = &[
         "100 % UNAVAILABLE, 5 attempts, throttling: attempts per RPC",
         "≤ 1.01 when settled",
         "A6 arithmetic",
-        How::NotYet("no scenario yet"),
-    ),
+        How::Scenario("virtual_time::retries_while_everything_fails"),
+    )
+    .in_ci(),
     row(
         26,
         "100,000 addresses at once: time / memory, and back to 10",
@@ -274,8 +294,9 @@ pub const ROWS: &[Row] = &[
         "all down for ten virtual minutes: resolutions",
         "≤ 20",
         "grpc-go: one in 30 s",
-        How::NotYet("no scenario yet"),
-    ),
+        How::Scenario("virtual_time::resolutions_while_all_is_down"),
+    )
+    .in_ci(),
     row(
         28,
         "raw HTTP/2 peers that misbehave at connect, in frames and in answers",
@@ -302,7 +323,7 @@ pub const ROWS: &[Row] = &[
         "bugs of other implementations that apply here, each with a test",
         "all",
         "–",
-        How::NotYet("not counted yet"),
+        How::Bugs,
     ),
     row(
         31,
@@ -319,7 +340,7 @@ pub const ROWS: &[Row] = &[
         "a secret in logs, Debug, errors and panics",
         "0 hits",
         "–",
-        How::NotYet("no scenario yet"),
+        How::Tests(&[channel("secrets", &[""])]),
     ),
     row(
         33,
@@ -368,8 +389,9 @@ pub const ROWS: &[Row] = &[
         "channel tests ten times on 1 thread and on 8: failures",
         "0",
         "–",
-        How::NotYet("not built yet"),
-    ),
+        How::Repeat(&["balancer-channel", "balancer-channel-core"]),
+    )
+    .full_only(),
     row(
         40,
         "beside a peer that sends SETTINGS and closes: failed of 2,000 RPCs / dials in 5 s",
@@ -386,6 +408,17 @@ pub const ROWS: &[Row] = &[
         How::Scenario("bad_peers::a_peer_that_refuses_every_stream"),
     )
     .in_ci(),
+    row(
+        42,
+        "what callers and runtimes do: dropped, starved, moved, blocked, ended, asleep for an hour",
+        "nothing lost, nothing left, no panic",
+        "–",
+        How::Tests(&[
+            channel("callers", &[""]),
+            channel("dropped", &[""]),
+            channel("ends", &[""]),
+        ]),
+    ),
 ];
 
 // === impl Row ===
@@ -393,6 +426,11 @@ pub const ROWS: &[Row] = &[
 impl Row {
     const fn in_ci(mut self) -> Self {
         self.in_ci = true;
+        self
+    }
+
+    const fn full_only(mut self) -> Self {
+        self.full_only = true;
         self
     }
 }
