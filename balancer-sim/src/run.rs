@@ -312,10 +312,20 @@ impl Run {
             must_succeed: !crowded,
             calm: false,
         };
-        if let Some(core) = &self.core {
-            self.calls.start(core, &plan);
+        match &self.core {
+            Some(core) if self.rng.per_mille(500) => self.calls.start(core, &plan),
+            // No RPC has to drive it.
+            Some(core) => core.connect(),
+            None => {}
         }
         self.pass(longest + self.world.user_timeout);
+        if let Some(core) = self.core.as_ref().filter(|core| !core.is_idle()) {
+            let state = core.state(false);
+            if state != State::Ready && !self.sim.has_failed() {
+                let what = format_args!("{state} though a backend is good");
+                self.sim.fail(Law::Recovers, what);
+            }
+        }
         // Those that came too late for the last list have gone by now; what comes now has no excuse.
         plan.wait_for_ready = false;
         plan.attempts = 1;

@@ -216,7 +216,8 @@ impl World {
         let connect = self.min_connect_timeout.max(wait);
         // The resolver's wait or the rebuilding of a policy, a dial that hangs, and the next.
         let ask = self.resolver.min_interval.unwrap_or_default();
-        wait + connect + wait + ask + Duration::from_secs(2)
+        let held = self.warm_up.unwrap_or_default();
+        wait + connect + wait + ask + held + Duration::from_secs(2)
     }
 
     /// Who waits for ready long enough has no excuse in a calm world.
