@@ -239,8 +239,13 @@ impl World {
     fn draw_actions(&mut self, rng: &mut Rng, kinds: &Kinds, wild: bool) {
         let count = self.backends.len();
         let times = rng.range(3, 30);
+        let mut at = Duration::ZERO;
         for _ in 0..times {
-            let at = rng.time(Duration::ZERO, self.trouble);
+            // Trouble comes in company: often while the trouble before has just begun to show.
+            at = match rng.per_mille(400) {
+                true => (at + rng.millis(0, 40)).min(self.trouble),
+                false => rng.time(Duration::ZERO, self.trouble),
+            };
             let backend = rng.below(count);
             let mut add = |after: Duration, action| self.actions.push((at + after, action));
             match rng.below(10) {
