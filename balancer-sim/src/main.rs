@@ -178,7 +178,9 @@ impl Sum {
         let mut rare = Vec::new();
         for fault in Fault::ALL {
             let hits = self.hits.of(fault);
-            println!("{hits:>10}  {}", fault.name());
+            if hits > 0 || self.worlds >= A_RUN {
+                println!("{hits:>10}  {}", fault.name());
+            }
             if hits < ENOUGH {
                 rare.push(fault.name());
             }
