@@ -43,7 +43,7 @@ fn frame(payload: &Payload) -> Bytes {
     let mut frame = BytesMut::with_capacity(PREFIX + length);
     frame.put_u8(0);
     frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    frame.extend_from_slice(&payload.encode_to_vec());
+    payload.encode_raw(&mut frame);
     frame.freeze()
 }
 

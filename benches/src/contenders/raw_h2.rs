@@ -9,13 +9,13 @@ use std::{
     },
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::client::SendRequest;
 use prost::Message;
 use tokio::net::TcpStream;
 use tonic::Status;
 
-use super::{frame, head};
+use super::{PREFIX, frame, head};
 use crate::{
     caller::{Caller, Error},
     echo::Payload,
@@ -28,6 +28,12 @@ pub struct RawH2(Arc<Inner>);
 struct Inner {
     handles: Vec<(SendRequest<Bytes>, http::Request<()>)>,
     next: AtomicUsize,
+}
+
+/// What the prefix says, with itself.
+fn frame_length(start: &[u8]) -> usize {
+    let length = start.get(1..PREFIX).and_then(|bytes| bytes.try_into().ok());
+    PREFIX + length.map_or(0, |bytes| u32::from_be_bytes(bytes) as usize)
 }
 
 // === impl RawH2 ===
@@ -61,24 +67,32 @@ impl RawH2 {
         let (response, mut stream) = handle.clone().send_request(head.clone(), false)?;
         stream.send_data(frame(&payload), true)?;
         let mut body = response.await?.into_body();
-        // One message comes in one piece, or in a few when it is large.
-        let mut answer = Bytes::new();
+        // One message comes in one piece, or in several when it is large.
+        let (mut answer, mut rest) = (Bytes::new(), BytesMut::new());
         while let Some(data) = poll_fn(|cx| Pin::new(&mut body).poll_data(cx)).await {
             let data = data?;
             body.flow_control().release_capacity(data.len())?;
-            answer = match answer.is_empty() {
-                true => data,
-                false => [answer, data].concat().into(),
-            };
+            if answer.is_empty() {
+                answer = data;
+            } else {
+                if rest.is_empty() {
+                    rest.reserve(frame_length(&answer));
+                    rest.extend_from_slice(&answer);
+                }
+                rest.extend_from_slice(&data);
+            }
+        }
+        if !rest.is_empty() {
+            answer = rest.freeze();
         }
         let trailers = body.trailers().await?.ok_or("no trailers")?;
         if trailers.get("grpc-status").is_none_or(|code| code != "0") {
             return Err("the RPC failed".into());
         }
-        if answer.len() < super::PREFIX {
+        if answer.len() < PREFIX {
             return Err("no message".into());
         }
-        answer.advance(super::PREFIX);
+        answer.advance(PREFIX);
         Ok(Payload::decode(answer)?)
     }
 }

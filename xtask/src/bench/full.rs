@@ -96,7 +96,9 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
         .filter(|one| options.only.is_empty() || options.only.iter().any(|only| only == one.name))
         .collect();
     let turns: usize = scenarios.iter().map(|one| one.contenders().count()).sum();
-    let mut progress = Progress::new(turns * (effort.rounds + 1) + policy::STEPS);
+    let go_turns = go.iter().count() * scenarios.iter().filter(|one| one.has_go()).count();
+    let rounds = (turns + go_turns) * effort.rounds;
+    let mut progress = Progress::new(rounds + turns + policy::STEPS);
 
     let scratch = tempfile::tempdir()?;
     let plain = Server::start(&binaries, BACKENDS, None)?;

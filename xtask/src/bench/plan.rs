@@ -174,6 +174,11 @@ impl Scenario {
             .filter(move |one| (one.tls || !tls) && (one.streaming || !streaming))
     }
 
+    /// Whether grpc-go's client does it.
+    pub(super) fn has_go(&self) -> bool {
+        !self.tls && !self.streaming
+    }
+
     /// What one turn of it is called.
     pub(super) fn unit(&self) -> &'static str {
         if self.streaming { "message" } else { "RPC" }

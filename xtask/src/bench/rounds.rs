@@ -67,7 +67,7 @@ pub(super) fn run(
     };
     let contenders: Vec<&Contender> = scenario.contenders().collect();
     let mut names: Vec<&'static str> = contenders.iter().map(|one| one.name).collect();
-    if go.is_some() && !scenario.tls && !scenario.streaming {
+    if go.is_some() && scenario.has_go() {
         names.push(GO);
     }
     for round in 0..effort.rounds {
