@@ -18,7 +18,7 @@ use crate::{
     machine::AttemptId,
     resolver::Resolution,
     sub_conn::SubConnCell,
-    sync::{Arc, AtomicU64, Mutex, Ordering, lock},
+    sync::{Arc, AtomicU64, Mutex, Ordering, lock, this_thread},
 };
 
 /// Something to be handled by the balancer's task.
@@ -107,14 +107,6 @@ struct Inner<C> {
     closed: bool,
     /// Whether it was asked to close at once after it was closed gracefully.
     hurry: bool,
-}
-
-/// Names threads without asking the operating system.
-fn this_thread() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    thread_local!(static ID: u64 = NEXT.fetch_add(1, Ordering::Relaxed));
-    // During a thread's destruction it has no name any more, and runs no callback either.
-    ID.try_with(|id| *id).unwrap_or(u64::MAX)
 }
 
 // === impl Item ===

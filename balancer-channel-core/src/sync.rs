@@ -38,3 +38,11 @@ impl<T> Swap<T> {
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Names threads without asking the operating system; never 0.
+pub(crate) fn this_thread() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local!(static ID: u64 = NEXT.fetch_add(1, Ordering::Relaxed));
+    // During a thread's destruction it has no name any more, and runs no callback either.
+    ID.try_with(|id| *id).unwrap_or(u64::MAX)
+}

@@ -50,6 +50,7 @@ mod proxy;
 mod resolver;
 mod rpc_config;
 mod status;
+mod sync;
 mod target;
 mod timeout;
 #[allow(

@@ -69,6 +69,10 @@ pub const STEPS: &[Step] = &[
         run: loom,
     },
     Step {
+        name: "shuttle",
+        run: shuttle,
+    },
+    Step {
         name: "sim-channel",
         run: sim_channel::run_what_fits_ci,
     },
@@ -206,17 +210,32 @@ fn step_names() -> clap::builder::PossibleValuesParser {
 
 // === The steps that are plain cargo commands ===
 
-/// Every interleaving of the picker cell's small models.
+/// Every interleaving of the small models of the channel and its core.
 pub fn loom(workspace: &Workspace) -> Result<Outcome> {
-    let models = [
+    for package in ["balancer-channel-core", "balancer-channel"] {
+        let models = ["test", "--release", "-p", package, "--features", "loom"];
+        run_command(workspace.cargo(models.into_iter().chain(["--test", "loom"])))?;
+    }
+    Ok(Outcome::pass())
+}
+
+/// 100,000 random schedules of the channel's core.
+pub fn shuttle(workspace: &Workspace) -> Result<Outcome> {
+    const MODELS: usize = 6;
+    const SCHEDULES: usize = 100_000;
+    let mut cargo = workspace.cargo([
         "test",
         "--release",
         "-p",
         "balancer-channel-core",
         "--features",
-        "loom",
-    ];
-    run_command(workspace.cargo(models.into_iter().chain(["--test", "loom"])))?;
+        "shuttle",
+        "--test",
+        "shuttle",
+    ]);
+    let each = SCHEDULES.div_ceil(MODELS).to_string();
+    cargo.env("BALANCER_SHUTTLE_SCHEDULES", each);
+    run_command(cargo)?;
     Ok(Outcome::pass())
 }
 

@@ -6,12 +6,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
     task::{Context, Poll, Waker},
 };
+
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, PoisonError, SeqCst};
 
 /// The count of open streams, its limit, and the queue.
 ///
@@ -60,7 +58,7 @@ impl Admission {
             open: AtomicUsize::new(0),
             limit: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue::default()),
         }
     }
 

@@ -210,7 +210,7 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         16,
-        "loom: picker swap, queue wake-up, close, idleness",
+        "loom: picker swap, queue wake-up, close, idleness; admission of streams, their end, GOAWAY",
         "0 lost wake-ups",
         "tokio: 95 models",
         How::Command("loom", crate::ci::loom),
@@ -220,7 +220,7 @@ pub const ROWS: &[Row] = &[
         "shuttle: channel-core over a simulated transport",
         "100,000 schedules",
         "–",
-        How::NotYet("not built yet"),
+        How::Command("100,000 schedules of six models", crate::ci::shuttle),
     ),
     row(
         18,
