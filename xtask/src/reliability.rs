@@ -19,7 +19,7 @@ pub use bugs::{BUGS, Bug};
 use memory::Memory;
 pub(crate) use programs::Programs;
 pub use rows::{How, ROWS, Row, Test};
-pub use table::{Entry, Verdict, markdown, parse};
+pub use table::{Entry, Verdict, amended, markdown, parse};
 
 /// Runs the rows of the scoreboard and prints `row · measured · goal · peer · verdict`.
 ///
@@ -36,8 +36,8 @@ pub struct Options {
     /// Forget what an earlier full run of this commit found.
     #[arg(long)]
     fresh: bool,
-    /// Write the table to docs/reliability.md.
-    #[arg(long, conflicts_with = "row")]
+    /// Write the table to docs/reliability.md; with --row, those rows of it.
+    #[arg(long)]
     write: bool,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use xtask::reliability::{Entry, ROWS, Verdict, judge, markdown, parse};
+use xtask::reliability::{Entry, ROWS, Verdict, amended, judge, markdown, parse};
 
 fn entry(id: u32, verdict: Verdict) -> Entry {
     Entry::new(id, "0 of 10".into(), verdict)
@@ -48,4 +48,24 @@ fn the_table_names_its_commit_and_has_a_line_for_each_row() {
     assert!(text.contains("commit abc"));
     let lines = text.lines().filter(|line| line.ends_with("| SKIP |"));
     assert_eq!(lines.count(), ROWS.len());
+}
+
+#[test]
+fn a_row_that_is_measured_again_replaces_its_line_and_names_its_commit() {
+    let rows: Vec<_> = ROWS.iter().collect();
+    let entries: Vec<_> = ROWS
+        .iter()
+        .map(|row| entry(row.id, Verdict::Skip))
+        .collect();
+    let table = markdown(&rows, &entries, "Made by hand on commit abc.");
+    let again = amended(&table, &rows[2..3], &[entry(3, Verdict::Pass)], "def");
+    let changed = again.lines().filter(|line| line.ends_with("| PASS |"));
+    assert_eq!(changed.count(), 1);
+    assert!(again.contains("Made by hand on commit abc. Measured again on def: 3."));
+    let skipped = ROWS.len() - 1;
+    assert!(
+        again.contains(&format!("1 pass, 0 fail, {skipped} skip.")),
+        "{again}"
+    );
+    assert_eq!(again.lines().count(), table.lines().count());
 }

@@ -112,17 +112,49 @@ pub fn markdown(rows: &[&Row], entries: &[Entry], made: &str) -> String {
     let _ = writeln!(text, "{made}\n\n{}\n", summary(entries));
     text.push_str("| row | what | measured | goal | best peer | |\n|--:|---|---|---|---|---|\n");
     for (row, entry) in with_rows(rows, entries) {
-        let cells = [row.what, &entry.measured, row.goal, row.peer];
-        let cells = cells.map(|cell| cell.replace('|', "\\|"));
-        let [what, measured, goal, peer] = cells;
-        let verdict = entry.verdict.word();
-        let _ = writeln!(
-            text,
-            "| {} | {what} | {measured} | {goal} | {peer} | {verdict} |",
-            row.id
-        );
+        text.push_str(&line(row, entry));
     }
     text
+}
+
+fn line(row: &Row, entry: &Entry) -> String {
+    let cells = [row.what, &entry.measured, row.goal, row.peer];
+    let cells = cells.map(|cell| cell.replace('|', "\\|"));
+    let [what, measured, goal, peer] = cells;
+    let verdict = entry.verdict.word();
+    let id = row.id;
+    format!("| {id} | {what} | {measured} | {goal} | {peer} | {verdict} |\n")
+}
+
+/// The committed table with these rows measured anew, on another commit.
+pub fn amended(table: &str, rows: &[&Row], entries: &[Entry], commit: &str) -> String {
+    let mut text = String::new();
+    for old in table.lines() {
+        let new = with_rows(rows, entries)
+            .find(|(row, _)| old.starts_with(&format!("| {} |", row.id)))
+            .map(|(row, entry)| line(row, entry));
+        match new {
+            Some(new) => text.push_str(&new),
+            None => {
+                text.push_str(old);
+                if old.starts_with("Made by ") {
+                    let ids: Vec<String> = entries.iter().map(|e| e.id.to_string()).collect();
+                    let _ = write!(text, " Measured again on {commit}: {}.", ids.join(", "));
+                }
+                text.push('\n');
+            }
+        }
+    }
+    let of = |verdict: Verdict| {
+        let end = format!("| {} |", verdict.word());
+        text.lines().filter(|line| line.ends_with(&end)).count()
+    };
+    let [pass, fail, skip] = [Verdict::Pass, Verdict::Fail, Verdict::Skip].map(of);
+    let counts = |line: &&str| line.ends_with(" skip.");
+    let Some(old) = text.lines().find(counts).map(str::to_owned) else {
+        return text;
+    };
+    text.replacen(&old, &counted(pass, fail, skip), 1)
 }
 
 /// Writes the committed table.
@@ -140,8 +172,15 @@ pub(super) fn write(
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let made = format!("Made by `{command}` on commit {commit}, on {cores} cores.");
     let path = workspace.root().join(FILE);
-    fs::write(&path, markdown(rows, entries, &made))
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    let table = match rows.len() == super::ROWS.len() {
+        true => markdown(rows, entries, &made),
+        false => {
+            let table = fs::read_to_string(&path);
+            let table = table.with_context(|| format!("there is no {FILE} to amend"))?;
+            amended(&table, rows, entries, commit)
+        }
+    };
+    fs::write(&path, table).with_context(|| format!("cannot write {}", path.display()))?;
     println!("wrote {FILE}");
     Ok(())
 }
@@ -159,5 +198,9 @@ fn with_rows<'a>(
 fn summary(entries: &[Entry]) -> String {
     let of = |verdict| entries.iter().filter(|e| e.verdict == verdict).count();
     let [pass, fail, skip] = [Verdict::Pass, Verdict::Fail, Verdict::Skip].map(of);
+    counted(pass, fail, skip)
+}
+
+fn counted(pass: usize, fail: usize, skip: usize) -> String {
     format!("{pass} pass, {fail} fail, {skip} skip.")
 }
