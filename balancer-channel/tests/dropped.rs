@@ -101,9 +101,13 @@ impl World {
 
     /// Nothing of the RPC is left, and the one stream is there for the next.
     async fn is_whole_after(&self, cut: Cut) {
-        while self.open_streams() > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let given_back = async {
+            while self.open_streams() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let given_back = tokio::time::timeout(Duration::from_secs(60), given_back).await;
+        assert!(given_back.is_ok(), "{cut:?}: the stream must be given back");
         let waiting = self.channel.snapshot().waiting;
         assert_eq!(waiting, 0, "{cut:?}: must not wait any more");
         assert_eq!(self.counts.deviations(), 0, "{cut:?}: an end for each pick");

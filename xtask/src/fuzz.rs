@@ -52,7 +52,7 @@ const fn tests(
     }
 }
 
-/// The targets, but [`POLICY_OPS`].
+/// The targets, but that of the policies.
 pub const TARGETS: &[Target] = &[
     Target {
         name: "config-bytes",
