@@ -112,6 +112,7 @@ impl Picker for Weighing {
 pub enum Grudge {
     None,
     NeverForgives,
+    ForgivesLate,
     SlotsOfAnOldList,
 }
 
@@ -223,6 +224,7 @@ impl OnDone for Record {
         if info.err().is_some() && info.bytes_sent() {
             let until = match self.bug {
                 Grudge::NeverForgives => u64::MAX,
+                Grudge::ForgivesLate => (info.now() + 3 * OUT_FOR).as_nanos(),
                 _ => (info.now() + OUT_FOR).as_nanos(),
             };
             self.out_until.store(until, Relaxed);

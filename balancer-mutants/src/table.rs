@@ -287,11 +287,11 @@ pub fn mutants() -> Vec<Mutant> {
         let profile = Profile::spreads().warms_up(newcomers::WARM_AFTER);
         add(format!("newcomers/{bug:?}"), newcomers(bug), profile);
     }
-    add(
-        "grudging/NeverForgives".to_owned(),
-        grudging(newcomers::Grudge::NeverForgives),
-        Profile::spreads().leaves_out_for(newcomers::OUT_FOR),
-    );
+    use newcomers::Grudge as G;
+    for bug in [G::NeverForgives, G::ForgivesLate] {
+        let profile = Profile::spreads().leaves_out_for(newcomers::OUT_FOR);
+        add(format!("grudging/{bug:?}"), grudging(bug), profile);
+    }
     add(
         "grudging/SlotsOfAnOldList".to_owned(),
         grudging(newcomers::Grudge::SlotsOfAnOldList),

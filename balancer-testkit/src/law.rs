@@ -243,7 +243,8 @@ laws! {
     NoLeak("no_leak", Close,
         "A cycle of references leaks connections for as long as the process lives.",
         "Balancer::close"),
-    /// Timers and calls do not pile up, and none stays for a SubConn that is gone.
+    /// Timers and calls do not pile up: none stays for a SubConn that is gone, and what is left when all
+    /// are gone does not become more each time that the same happens again.
     NoPileUp("no_pile_up", Close,
         "What is never cancelled or used up grows until the channel is closed.",
         "ClientConn::set_timer, ClientConn::start_call"),

@@ -259,7 +259,8 @@ impl Profile {
 
     /// It serves one group of endpoints while others stand by, connected or not, and turns to them
     /// when those that it prefers have failed, or take longer to connect than a timer of its own
-    /// allows (`priority`, gRFC A56). When they are READY again it goes back. Implies
+    /// allows (`priority`, gRFC A56). It needs such a timer: an attempt may take the whole connect
+    /// deadline, and RPCs wait meanwhile. When they are READY again it goes back. Implies
     /// [`selective`](Self::selective) and [`may_hold_all`](Self::may_hold_all).
     #[must_use]
     pub fn fails_over(mut self) -> Self {

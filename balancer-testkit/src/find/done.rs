@@ -214,8 +214,19 @@ fn end_all(rpcs: impl IntoIterator<Item = crate::Rpc>) {
     }
 }
 
-/// Whether the backend is READY again.
-pub(super) fn come_back(world: &mut crate::World, name: &str) -> bool {
+/// Whether the backend is READY again, and used as far as answers and near timers decide it.
+fn come_back(world: &mut crate::World, name: &str) -> bool {
+    let is_ready = come_up(world, name);
+    if is_ready {
+        // A policy may want answers before it uses a backend, and gather news.
+        answer_calls(world);
+        gather(world);
+    }
+    is_ready
+}
+
+/// Whether the backend is READY.
+pub(super) fn come_up(world: &mut crate::World, name: &str) -> bool {
     for _ in 0..4 {
         world.catch_up();
         for step in [Move::Connecting, Move::Ready] {
@@ -227,9 +238,6 @@ pub(super) fn come_back(world: &mut crate::World, name: &str) -> bool {
             .iter()
             .any(|(of, step)| **of == *name && *step == Move::Lost)
         {
-            // A policy may want answers before it uses a backend, and gather news.
-            answer_calls(world);
-            gather(world);
             return true;
         }
         let _ = world.apply(&Event::Wake);
@@ -280,6 +288,14 @@ fn used_alike(
     after: &str,
 ) -> Result<usize, String> {
     gather(world);
+    if let Some(longest) = trial.profile.warms_up {
+        let _ = world.apply(&Event::Advance(longest));
+    }
+    // It may hold back what is new until a timer says otherwise.
+    let mut timers = if trial.profile.may_hold_all { 8 } else { 0 };
+    while timers > 0 && world.apply(&Event::Timer).is_ok() {
+        timers -= 1;
+    }
     let picker = world.picker();
     let total = 12 * count;
     let rpcs: Vec<_> = (0..total)

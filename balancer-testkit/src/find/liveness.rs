@@ -39,8 +39,9 @@ pub(crate) fn turn_good(world: &mut World, profile: &Arc<Profile>) -> Result<(),
             continue;
         }
         if world.state() == Some(State::Ready) && serves(world, profile) {
-            match picks_all(world, profile).and_then(|()| uses_the_left_out(world, profile)) {
-                Ok(()) => return Ok(()),
+            match picks_all(world, profile) {
+                // The claim is of a time, which has passed: no later round makes it good.
+                Ok(()) => return uses_the_left_out(world, profile),
                 // It may be about to try again.
                 Err(message) => missed = Some(message),
             }
@@ -149,7 +150,9 @@ fn serves(world: &World, profile: &Profile) -> bool {
 
 /// Whether READY backends that are left out come back when nothing has failed for long enough.
 fn uses_the_left_out(world: &mut World, profile: &Profile) -> Result<(), String> {
-    let Some(longest) = profile.leaves_out_for else {
+    // Those that stand by are left out as long as the others serve.
+    let longest = profile.leaves_out_for;
+    let Some(longest) = longest.filter(|_| profile.fails_over.is_none()) else {
         return Ok(());
     };
     for n in 0..8 {

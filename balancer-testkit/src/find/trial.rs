@@ -195,15 +195,18 @@ impl Trial {
             }
             world.left_over_nothing()
         };
-        let (twice, thrice) = (again(2)?, again(3)?);
-        let grows = |from: usize, to: usize| from > 0 && to > from;
-        let (timers, calls) = left;
-        let timers_grow = grows(timers, twice.0) && grows(twice.0, thrice.0);
-        let calls_grow = grows(calls, twice.1) && grows(twice.1, thrice.1);
-        (timers_grow || calls_grow).then(|| {
+        let all = [left, again(2)?, again(3)?, again(4)?];
+        let grows = |count: fn(&(usize, usize)) -> usize| {
+            let counts = all.each_ref().map(count);
+            counts[0] > 0 && counts.is_sorted_by(|before, after| before < after)
+        };
+        let grown = grows(|(timers, _)| *timers) || grows(|(_, calls)| *calls);
+        grown.then(|| {
+            let counts = all.map(|(timers, calls)| format!("{timers} timers and {calls} calls"));
             format!(
-                "{timers} timers and {calls} calls are left when every SubConn is gone; when all this happens again {} and {}, and once more {} and {}",
-                twice.0, twice.1, thrice.0, thrice.1
+                "{} are left when every SubConn is gone; when all this happens again and again: {}",
+                counts[0],
+                counts[1..].join(", ")
             )
         })
     }

@@ -49,7 +49,8 @@ impl Oracle {
             self.check_resolver(world, &now, &backends);
             self.check_cost(world, &now, &backends);
             self.check_published(world, &now, &backends);
-            self.keep_picker(&now, &backends);
+            let ready = backends.iter().filter(|b| b.told == Some(State::Ready));
+            self.keep_picker(&now, ready.map(|b| b.id));
         }
         self.backends = backends;
     }
@@ -59,7 +60,12 @@ impl Oracle {
         backends.clear();
         if self.keeps_up_only {
             self.backends = backends;
-            return Now::default();
+            let published = inner.published.as_ref().filter(|_| self.run.publishes > 0);
+            return Now {
+                state: published.map(|(state, _)| *state),
+                picker: published.map(|(_, picker)| picker.clone()),
+                ..Now::default()
+            };
         }
         for id in &inner.live {
             let sub = &inner.subs[id.index()];

@@ -338,7 +338,7 @@ impl Oracle {
     fn asked_to_connect(&mut self, id: SubId, outside: bool, inner: &Inner) {
         let (lazy, on_demand, exit_idle) = (
             self.profile.lazy,
-            self.profile.on_demand && !self.subs.iter().any(|known| known.failed),
+            self.profile.on_demand && !self.subs.iter().any(|known| known.failed && !known.gone),
             // The application may ask for what was asked already.
             self.callback == Callback::ExitIdle,
         );

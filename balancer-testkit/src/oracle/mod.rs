@@ -278,7 +278,13 @@ impl Watcher for Oracle {
             });
             return;
         }
-        if !self.keeps_up_only {
+        if self.keeps_up_only {
+            let subs = self.subs.iter().zip(0..);
+            let ready =
+                subs.filter(|(known, _)| known.told == Some(State::Ready) && !known.removed);
+            let ready: Vec<SubId> = ready.map(|(_, id)| SubId(id)).collect();
+            self.keep_picker(&now, ready.into_iter());
+        } else {
             self.check(world, now);
         }
         self.check_children(world);

@@ -194,7 +194,7 @@ impl Oracle {
 
     // --- old pickers ---
 
-    pub(super) fn keep_picker(&mut self, now: &Now, backends: &[Backend]) {
+    pub(super) fn keep_picker(&mut self, now: &Now, ready: impl Iterator<Item = SubId>) {
         let (Some(picker), Some(state)) = (&now.picker, now.state) else {
             return;
         };
@@ -210,8 +210,7 @@ impl Oracle {
             (_, ids) = self.old.remove(0);
             ids.clear();
         }
-        let ready = backends.iter().filter(|b| b.told == Some(State::Ready));
-        ids.extend(ready.map(|b| b.id));
+        ids.extend(ready);
         self.old.push((picker.clone(), ids));
     }
 
