@@ -371,6 +371,8 @@ impl<E: Env> Actor<E> {
         let old = self.current.replace(next);
         // Published before the old policy is closed, so that no RPC meets a gap.
         self.publish(&passed, state, picker);
+        // What the old policy's pickers did is not held against the new one's.
+        self.repick = Repick::default();
         if let Some(old) = old {
             self.close_instance(old);
         }
@@ -378,7 +380,9 @@ impl<E: Env> Actor<E> {
     }
 
     pub(super) fn publish(&mut self, passed: &[State], state: State, picker: Arc<dyn Picker>) {
-        self.repick.stand_in = None;
+        if self.repick.stand_in.take().is_some() {
+            self.repick.since = Some(self.shared.env.now());
+        }
         self.timers.disarm(TimerKey::Repick);
         if state == State::Ready {
             if let WarmUp::Armed(wait) = self.warm_up {
@@ -474,6 +478,8 @@ impl<E: Env> Actor<E> {
     pub(super) fn close_policies(&mut self) {
         self.rebuild = Rebuild::default();
         self.timers.disarm(TimerKey::Rebuild);
+        self.repick = Repick::default();
+        self.timers.disarm(TimerKey::Repick);
         self.forget_warm_up();
         self.warm_up = WarmUp::Off;
         self.moved = false;
@@ -572,6 +578,9 @@ impl<E: Env> Actor<E> {
     pub(super) fn rebuild_calmed(&mut self) {
         self.rebuild.panics = 0;
         self.rebuild_now();
+        self.repick.failures = 0;
+        self.timers.disarm(TimerKey::Repick);
+        self.repick();
     }
 
     /// Builds a policy that panicked again and gives it the last resolver result.

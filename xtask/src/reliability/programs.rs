@@ -95,18 +95,7 @@ impl Programs {
         let mut command = self.command(PACKAGE, SCENARIOS)?;
         command.args(["--ignored", "--exact", "--nocapture", name]);
         command.env("BALANCER_RELIABILITY", size.word());
-        let (lines, success) = run(command)?;
-        let mut entries: Vec<Entry> = lines.iter().filter_map(|line| parse(line)).collect();
-        if !entries.iter().any(|entry| entry.id == id) {
-            let why = format!("{name} did not say what it measured");
-            entries.push(Entry::fail(id, &why));
-        } else if !success && entries.iter().all(|entry| entry.verdict != Verdict::Fail) {
-            entries.iter_mut().for_each(|entry| {
-                entry.verdict = Verdict::Fail;
-                entry.measured.push_str(", and then failed");
-            });
-        }
-        Ok(entries)
+        measured(command, id, name)
     }
 
     /// Runs tests by name: every name must be that of a test or of a module of tests, and all must pass.
@@ -179,12 +168,7 @@ impl Programs {
         let mut command = workspace.cargo(["test", "--quiet", "--release", "-p", package]);
         command.args(["--test", program, "--", "--ignored", "--exact"]);
         command.args(["--nocapture", name]);
-        let (lines, _) = run(command)?;
-        let entries: Vec<Entry> = lines.iter().filter_map(|line| parse(line)).collect();
-        match entries.iter().any(|entry| entry.id == id) {
-            true => Ok(entries),
-            false => bail!("{name} did not say what it measured"),
-        }
+        measured(command, id, name)
     }
 
     /// Makes up cases for the targets of `cargo xtask fuzz`.
@@ -287,4 +271,20 @@ impl Row {
             How::Release(..) | How::Command(..) | How::NotYet(_) => Vec::new(),
         }
     }
+}
+
+/// Runs a scenario and reads the rows it speaks for; row `id` must be among them.
+fn measured(command: Command, id: u32, name: &str) -> Result<Vec<Entry>> {
+    let (lines, success) = run(command)?;
+    let mut entries: Vec<Entry> = lines.iter().filter_map(|line| parse(line)).collect();
+    if !entries.iter().any(|entry| entry.id == id) {
+        let why = format!("{name} did not say what it measured");
+        entries.push(Entry::fail(id, &why));
+    } else if !success && entries.iter().all(|entry| entry.verdict != Verdict::Fail) {
+        entries.iter_mut().for_each(|entry| {
+            entry.verdict = Verdict::Fail;
+            entry.measured.push_str(", and then failed");
+        });
+    }
+    Ok(entries)
 }
