@@ -68,6 +68,10 @@ impl Conformance {
     /// # Panics
     /// One is not: the message has the law, the shortest script found, and the conversation.
     pub fn check(&self, family: Family) {
+        if env::var_os(DIGEST).is_some() {
+            // The second process has said what it was started for; the first finds the rest.
+            return;
+        }
         if let Some(script) = &self.knobs.script {
             self.replay(script);
             return;
