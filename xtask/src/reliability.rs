@@ -158,6 +158,8 @@ fn measure(
             memory.add(&entry)?;
             // A scenario may speak for a row that was not asked for.
             if rows.iter().any(|row| row.id == entry.id) {
+                // What was remembered of it is older.
+                entries.retain(|known| known.id != entry.id);
                 entries.push(entry);
             }
         }
