@@ -40,24 +40,12 @@ const POLICIES: &[&str] = &["balancer-roundrobin", "balancer-pickfirst"];
 /// The name of the target that is not a property test but the kit's own finder.
 const POLICY_OPS: &str = "policy-ops";
 
-const fn tests(
-    package: &'static str,
-    program: &'static str,
-    names: &'static [&'static str],
-) -> Test {
-    Test {
-        package,
-        program,
-        names,
-    }
-}
-
 /// The targets, but that of the policies.
 pub const TARGETS: &[Target] = &[
     Target {
         name: "config-bytes",
         what: "service configs of any bytes and shreds: an answer, in bounded time and words",
-        tests: &[tests(
+        tests: &[Test::new(
             "balancer-registry",
             "properties",
             &[
@@ -70,7 +58,7 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "config-trees",
         what: "service configs of any tree: what is valid is read, one wrong field is named",
-        tests: &[tests(
+        tests: &[Test::new(
             "balancer-registry",
             "properties",
             &[
@@ -85,7 +73,7 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "peer-bytes",
         what: "HTTP/2 peers that say anything: no panic, no hang, one end",
-        tests: &[tests(
+        tests: &[Test::new(
             "balancer-channel",
             "balancer-channel",
             &["fuzz::any_peer_is_survived"],
@@ -94,7 +82,7 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "frames",
         what: "the readers of frame headers: any bytes, any cuts, the same as a decoder",
-        tests: &[tests(
+        tests: &[Test::new(
             "balancer-channel",
             "balancer-channel",
             &[
@@ -107,7 +95,7 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "targets",
         what: "targets, addresses and proxies: an answer; valid authorities; as the standard library",
-        tests: &[tests(
+        tests: &[Test::new(
             "balancer-channel",
             "balancer-channel",
             &[
@@ -120,7 +108,7 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "trailers",
         what: "statuses, their messages and details, load reports: read as tonic reads them",
-        tests: &[tests(
+        tests: &[Test::new(
             "balancer-channel",
             "balancer-channel",
             &[
@@ -134,8 +122,8 @@ pub const TARGETS: &[Target] = &[
         name: "durations",
         what: "durations, time-outs and pushback: what is written is read, never shorter",
         tests: &[
-            tests("balancer-api", "config", &["durations_come_back"]),
-            tests(
+            Test::new("balancer-api", "config", &["durations_come_back"]),
+            Test::new(
                 "balancer-channel",
                 "balancer-channel",
                 &["fuzz::a_timeout", "fuzz::any_timeout", "pushback::tests::"],

@@ -42,3 +42,8 @@ pub(crate) fn row(id: &str, measured: impl Display, pass: bool) {
     println!("row\t{id}\t{measured}\t{verdict}");
     assert!(pass, "row {id} missed its goal: {measured}");
 }
+
+/// Says why a row could not be measured here, which is no pass.
+pub(crate) fn skip(id: &str, why: &str) {
+    println!("row\t{id}\t{why}\tSKIP");
+}

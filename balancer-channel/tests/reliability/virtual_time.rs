@@ -13,7 +13,7 @@ use balancer_api::{ConnectivityState as State, Dialer, Endpoint, Io, ResolveErro
 use balancer_channel::{Channel, ChannelBuilder, Resolution, Resolver, WaitForReady};
 use balancer_testpeer::{Answer, Backend, Behaviour, Ending, Server, faults};
 use futures_util::{StreamExt, future::BoxFuture};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 use tonic::{Request, Status};
 
@@ -288,6 +288,4 @@ async fn resolutions_while_all_is_down() {
     let dials = place.dials().len();
     let measured = format!("{asked}, for {dials} dials");
     row("27", measured, (2..=20).contains(&asked));
-    // Nobody may have been forgotten by the clock.
-    timeout(SLACK, std::future::ready(())).await.expect("now");
 }

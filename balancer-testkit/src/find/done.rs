@@ -9,6 +9,9 @@ use crate::{
 /// How many RPCs end in the same way at one backend.
 const TIMES: usize = 100;
 
+/// How many backends there are.
+const COUNT: usize = 3;
+
 /// How many RPCs may be open at the others before one must come to it. By chance alone a backend
 /// with a tenth of the load is passed over so often once in a billion.
 const PASSED_OVER: usize = 200;
@@ -156,56 +159,59 @@ fn late(trial: &Trial, seed: u64) -> Result<usize, String> {
     Ok(picks)
 }
 
-/// As [`late`], with many RPCs at once, which see every backend lost.
+/// As [`late`], with many RPCs at once, which see a backend lost.
 fn later_still(trial: &Trial, seed: u64) -> Result<usize, String> {
-    if trial.profile.sticks_to_one() || trial.profile.lazy {
-        return Ok(0);
-    }
-    let count = 3;
-    let mut world = all_ready(&trial.seeded(seed), count)?;
-    let picker = world.picker();
-    let total = TIMES * count;
-    let open: Vec<_> = (0..total)
-        .map(|n| varied(n, |options| world.pick_from(picker.as_deref(), options)))
-        .collect();
-    drop(picker);
     // The last one only: books that are lost for all alike look right again.
-    let last = backend(count - 1);
-    let _ = world.apply(&Event::step(Move::Lost, last.as_str()));
-    let is_back = come_back(&mut world, &last);
-    end_all(open);
-    world.catch_up();
-    if !is_back {
-        return Ok(total);
-    }
-    let after = format!("{total} RPCs ended after a backend was lost and came back");
-    Ok(total + used_alike(&mut world, trial, count, &after)?)
+    let last = backend(COUNT - 1);
+    while_many_are_open(
+        trial,
+        seed,
+        "a backend was lost and came back",
+        COUNT,
+        |world| {
+            let _ = world.apply(&Event::step(Move::Lost, last.as_str()));
+            come_back(world, &last)
+        },
+    )
 }
 
 /// As [`later_still`], and what changes meanwhile is that another backend joins: nothing else does
 /// between the ends and the count.
 fn joined(trial: &Trial, seed: u64) -> Result<usize, String> {
+    let names: Vec<String> = (0..=COUNT).map(backend).collect();
+    while_many_are_open(trial, seed, "another backend joined", COUNT + 1, |world| {
+        let _ = world.apply(&Event::Update(crate::List::named(&names)));
+        come_back(world, &names[COUNT])
+    })
+}
+
+/// RPCs are open at every backend while `change` happens; then they end, and those that go on must
+/// use each of so many. Nothing is judged when `change` did not come about.
+fn while_many_are_open(
+    trial: &Trial,
+    seed: u64,
+    what: &str,
+    then: usize,
+    change: impl FnOnce(&mut crate::World) -> bool,
+) -> Result<usize, String> {
     if trial.profile.sticks_to_one() || trial.profile.lazy {
         return Ok(0);
     }
-    let count = 3;
-    let mut world = all_ready(&trial.seeded(seed), count)?;
+    let mut world = all_ready(&trial.seeded(seed), COUNT)?;
     let picker = world.picker();
-    let total = TIMES * count;
+    let total = TIMES * COUNT;
     let open: Vec<_> = (0..total)
         .map(|n| varied(n, |options| world.pick_from(picker.as_deref(), options)))
         .collect();
     drop(picker);
-    let names: Vec<String> = (0..=count).map(backend).collect();
-    let _ = world.apply(&Event::Update(crate::List::named(&names)));
-    let is_there = come_back(&mut world, &backend(count));
+    let has_changed = change(&mut world);
     end_all(open);
     world.catch_up();
-    if !is_there {
+    if !has_changed {
         return Ok(total);
     }
-    let after = format!("{total} RPCs ended after another backend joined");
-    Ok(total + used_alike(&mut world, trial, count + 1, &after)?)
+    let after = format!("{total} RPCs ended after {what}");
+    Ok(total + used_alike(&mut world, trial, then, &after)?)
 }
 
 fn end_all(rpcs: impl IntoIterator<Item = crate::Rpc>) {

@@ -6,16 +6,13 @@ use balancer_api::{Address, ConnectivityState as State, Reconnect};
 
 use super::{
     Trial,
-    liveness::{answer_calls, good_list, move_all, turn_good},
+    liveness::{good_list, in_rounds, move_all, turn_good},
 };
 use crate::{
     Event, Move, SubId, World,
     oracle::{Probe, probe},
     profile::FailOver,
 };
-
-/// How many rounds a policy has.
-const ROUNDS: usize = 80;
 
 /// RPCs that must all go to one backend.
 const FEW: usize = 16;
@@ -39,37 +36,17 @@ pub(crate) fn turn_partly_good(world: &mut World) -> Result<(), String> {
     let good = ["a", "b", "c"][turn % 3];
     let others = [Others::Refuse, Others::NeverAnswer][turn / 3 % 2];
     let _ = world.apply(&Event::Update(good_list()));
-    let mut patience = 4;
-    let mut answers = 12;
-    for _ in 0..ROUNDS {
-        if world.panic_message().is_some() || world.is_restless() {
-            // Another law's affair.
-            return Ok(());
-        }
-        if move_on(world, good, others) {
-            continue;
-        }
-        if answers > 0 && answer_calls(world) {
-            answers -= 1;
-            continue;
-        }
-        if world.state() == Some(State::Ready)
-            && picked(world, FEW) == BTreeSet::from([good.into()])
-        {
-            return Ok(());
-        }
-        world.pick();
-        if world.state() == Some(State::Idle) {
-            let _ = world.apply(&Event::ExitIdle);
-        }
-        if world.next_timer().is_some() {
-            let _ = world.apply(&Event::Timer);
-        } else {
-            patience -= 1;
-            if patience == 0 {
-                break;
-            }
-        }
+    let found = in_rounds(
+        world,
+        |world| move_on(world, good, others),
+        |world| {
+            let serves = world.state() == Some(State::Ready);
+            let only = BTreeSet::from([good.into()]);
+            (serves && picked(world, FEW) == only).then_some(Ok(()))
+        },
+    );
+    if let Some(found) = found {
+        return found;
     }
     let state = world
         .state()

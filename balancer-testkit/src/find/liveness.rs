@@ -22,29 +22,60 @@ const ANSWERS: usize = 12;
 pub(crate) fn turn_good(world: &mut World, profile: &Arc<Profile>) -> Result<(), String> {
     world.release();
     let _ = world.apply(&Event::Update(good_list()));
+    let mut missed = None;
+    let found = in_rounds(world, improve, |world| {
+        if world.state() != Some(State::Ready) || !serves(world, profile) {
+            return None;
+        }
+        match picks_all(world, profile) {
+            // The claim is of a time, which has passed: no later round makes it good.
+            Ok(()) => Some(uses_the_left_out(world, profile)),
+            // It may be about to try again.
+            Err(message) => {
+                missed = Some(message);
+                None
+            }
+        }
+    });
+    if let Some(found) = found {
+        return found;
+    }
+    if let Some(message) = missed {
+        return Err(message);
+    }
+    let state = world
+        .state()
+        .map_or_else(|| "nothing".to_owned(), |state| state.to_string());
+    Err(format!(
+        "the resolver has a good list, every connection can be made, and the policy reports {state}"
+    ))
+}
+
+/// Lets the world move with `step` for as long as it can, then answers calls, and asks `is_over`;
+/// then RPCs come, the application asks to connect, and the next timer fires. Until it is over, or
+/// nothing is left that could happen.
+pub(super) fn in_rounds(
+    world: &mut World,
+    mut step: impl FnMut(&mut World) -> bool,
+    mut is_over: impl FnMut(&mut World) -> Option<Result<(), String>>,
+) -> Option<Result<(), String>> {
     let mut answers = ANSWERS;
     let mut patience = 4;
-    let mut missed = None;
     for _ in 0..ROUNDS {
         if world.panic_message().is_some() || world.is_restless() {
             // Another law's affair.
-            return Ok(());
+            return Some(Ok(()));
         }
-        let moved = improve(world);
-        if moved {
+        if step(world) {
             continue;
         }
         if answers > 0 && answer_calls(world) {
             answers -= 1;
             continue;
         }
-        if world.state() == Some(State::Ready) && serves(world, profile) {
-            match picks_all(world, profile) {
-                // The claim is of a time, which has passed: no later round makes it good.
-                Ok(()) => return uses_the_left_out(world, profile),
-                // It may be about to try again.
-                Err(message) => missed = Some(message),
-            }
+        let over = is_over(world);
+        if over.is_some() {
+            return over;
         }
         // RPCs wait, and the application asks to connect.
         world.pick();
@@ -60,15 +91,7 @@ pub(crate) fn turn_good(world: &mut World, profile: &Arc<Profile>) -> Result<(),
             }
         }
     }
-    if let Some(message) = missed {
-        return Err(message);
-    }
-    let state = world
-        .state()
-        .map_or_else(|| "nothing".to_owned(), |state| state.to_string());
-    Err(format!(
-        "the resolver has a good list, every connection can be made, and the policy reports {state}"
-    ))
+    None
 }
 
 thread_local! {

@@ -22,39 +22,27 @@ const fn bug(reported: &'static str, what: &'static str, tests: &'static [Test])
 }
 
 const fn core(names: &'static [&'static str]) -> Test {
-    test("balancer-channel-core", "channel", names)
+    Test::new("balancer-channel-core", "channel", names)
 }
 
 const fn machine(names: &'static [&'static str]) -> Test {
-    test("balancer-channel-core", "machine", names)
+    Test::new("balancer-channel-core", "machine", names)
 }
 
 const fn transport(names: &'static [&'static str]) -> Test {
-    test("balancer-channel", "balancer-channel", names)
+    Test::new("balancer-channel", "balancer-channel", names)
 }
 
 const fn raw(names: &'static [&'static str]) -> Test {
-    test("balancer-channel", "raw-peers", names)
+    Test::new("balancer-channel", "raw-peers", names)
 }
 
 const fn pick_first(names: &'static [&'static str]) -> Test {
-    test("balancer-pickfirst", "conversation", names)
+    Test::new("balancer-pickfirst", "conversation", names)
 }
 
 const fn laws(package: &'static str, names: &'static [&'static str]) -> Test {
-    test(package, "conformance", names)
-}
-
-const fn test(
-    package: &'static str,
-    program: &'static str,
-    names: &'static [&'static str],
-) -> Test {
-    Test {
-        package,
-        program,
-        names,
-    }
+    Test::new(package, "conformance", names)
 }
 
 const PICK_FIRST: &str = "balancer-pickfirst";
@@ -214,7 +202,7 @@ pub const BUGS: &[Bug] = &[
         "a parser or a policy that throws kills the channel for ever",
         &[
             core(&["panics::a_panic_fails_rpcs_until_the_policy_is_back"]),
-            test("balancer-registry", "hostile", &["a_parser_that_panics"]),
+            Test::new("balancer-registry", "hostile", &["a_parser_that_panics"]),
         ],
     ),
     bug(
@@ -234,7 +222,7 @@ pub const BUGS: &[Bug] = &[
         "grpc-go 2688, 7656",
         "the end of a pick is not told",
         &[
-            test("balancer-channel", "dropped", &[""]),
+            Test::new("balancer-channel", "dropped", &[""]),
             laws(ROUND_ROBIN, &["done"]),
         ],
     ),
@@ -256,7 +244,7 @@ pub const BUGS: &[Bug] = &[
     bug(
         "tonic 643, 1147, 2839",
         "a dead backend is picked",
-        &[test(
+        &[Test::new(
             "balancer-channel",
             "pains",
             &["one_dead_endpoint_fails_no_rpc"],
@@ -266,7 +254,7 @@ pub const BUGS: &[Bug] = &[
         "grpc-rust 2746",
         "no limit to connecting: a rolling restart is an outage",
         &[
-            test(
+            Test::new(
                 "balancer-channel",
                 "bad-servers",
                 &["an_address_that_swallows", "silence_longer"],
@@ -277,7 +265,7 @@ pub const BUGS: &[Bug] = &[
     bug(
         "tower 824, 286, 293, linkerd2 2550",
         "backends are driven by requests only",
-        &[test(
+        &[Test::new(
             "balancer-channel",
             "pains",
             &["endpoints_replaced_while_idle"],
@@ -286,7 +274,7 @@ pub const BUGS: &[Bug] = &[
     bug(
         "tower 856",
         "an RPC goes to another backend than was picked",
-        &[test(
+        &[Test::new(
             "balancer-api",
             "ready-set",
             &["the_set_is_what_a_naive_list_would_be"],
@@ -304,7 +292,11 @@ pub const BUGS: &[Bug] = &[
     bug(
         "linkerd2 6086",
         "endpoints that come and go crash the ready list",
-        &[test("balancer-api", "ready-set", &["thousands_of_flaps"])],
+        &[Test::new(
+            "balancer-api",
+            "ready-set",
+            &["thousands_of_flaps"],
+        )],
     ),
     bug(
         "linkerd2 2863",
@@ -339,7 +331,7 @@ pub const BUGS: &[Bug] = &[
         "a connection whose handles are gone stays open",
         &[
             transport(&["end::dropping_the_last_handle_says_goodbye"]),
-            test(
+            Test::new(
                 "balancer-channel",
                 "callers",
                 &["a_response_outlives_its_channel"],
@@ -350,7 +342,7 @@ pub const BUGS: &[Bug] = &[
         "RUSTSEC-2023-0034, 2024-0003, 2024-0332, 2026-0258",
         "floods of frames fill the memory",
         &[
-            test("balancer-channel", "floods", &[""]),
+            Test::new("balancer-channel", "floods", &[""]),
             transport(&["streaming::windows_come_back_after_dropped_responses"]),
         ],
     ),
@@ -365,7 +357,7 @@ pub const BUGS: &[Bug] = &[
     bug(
         "RUSTSEC-2020-0002, 2018-0005",
         "nested input overflows the stack",
-        &[test(
+        &[Test::new(
             "balancer-registry",
             "hostile",
             &["no_depth_overflows", "the_deepest_policies_fit"],

@@ -70,18 +70,27 @@ const fn row(id: u32, what: &'static str, goal: &'static str, peer: &'static str
 }
 
 const fn core(program: &'static str, names: &'static [&'static str]) -> Test {
-    Test {
-        package: "balancer-channel-core",
-        program,
-        names,
-    }
+    Test::new("balancer-channel-core", program, names)
 }
 
 const fn channel(program: &'static str, names: &'static [&'static str]) -> Test {
-    Test {
-        package: "balancer-channel",
-        program,
-        names,
+    Test::new("balancer-channel", program, names)
+}
+
+// === impl Test ===
+
+impl Test {
+    /// These tests of that program.
+    pub const fn new(
+        package: &'static str,
+        program: &'static str,
+        names: &'static [&'static str],
+    ) -> Self {
+        Self {
+            package,
+            program,
+            names,
+        }
     }
 }
 
