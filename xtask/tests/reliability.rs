@@ -69,3 +69,21 @@ fn a_row_that_is_measured_again_replaces_its_line_and_names_its_commit() {
     );
     assert_eq!(again.lines().count(), table.lines().count());
 }
+
+#[test]
+fn the_committed_table_asks_what_the_rows_ask() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reliability.md");
+    let table = std::fs::read_to_string(path).expect("the table is committed");
+    for row in ROWS {
+        let start = format!("| {} | {} | ", row.id, row.what);
+        let middle = format!(" | {} | {} | ", row.goal, row.peer);
+        let line = table.lines().find(|line| line.starts_with(&start));
+        let line =
+            line.unwrap_or_else(|| panic!("row {} is not in the table as it is now", row.id));
+        assert!(
+            line.contains(&middle),
+            "row {} has another goal now: {line}",
+            row.id
+        );
+    }
+}
