@@ -351,6 +351,8 @@ proptest! {
             let theirs = serde_json::from_str::<Value>(&text);
             match (&ours, &theirs) {
                 (Ok(_), Err(error)) => prop_assert!(false, "{text}: accepted, but {error}"),
+                // Shreds may close the list and go on with a field that has rules of its own.
+                (Err(_), Ok(Value::Object(fields))) if fields.keys().any(|field| field != "x") => {}
                 (Err(error), Ok(_)) => {
                     let repeated = |e: &balancer_api::ConfigError| e.rule() == "a key must be given only once";
                     prop_assert!(error.errors().iter().all(repeated), "{text}: {error}");

@@ -139,7 +139,7 @@ fn measure(
 ) -> Result<Vec<Entry>> {
     let remembered = |row: &&&Row| memory.get(row.id).is_none();
     let to_run: Vec<&Row> = rows.iter().filter(remembered).copied().collect();
-    let programs = Programs::build(workspace, &to_run, all_built)?;
+    let programs = Programs::build(workspace, &to_run, size, all_built)?;
     let mut entries: Vec<Entry> = Vec::new();
     for row in rows {
         if entries.iter().any(|entry| entry.id == row.id) {

@@ -83,7 +83,9 @@ async fn restarts(servers: &[Server], times: usize) -> Tally {
 #[ignore = "a row of cargo xtask reliability"]
 async fn one_of_three_is_killed_again_and_again() {
     let size = Size::asked();
-    let (kills, rate) = (size.of(3, 20, 20), size.of(1_000, 2_000, 2_000));
+    let (kills, rate) = (size.of(3, 20, 20), size.of(1_000, 2_000, 5_000));
+    // From one kill to the next: a million in all where it is asked for.
+    let rpcs = size.of(2_000, 2_000, 50_000);
     let servers = [
         Server::start(Backend::new("b0")).await.expect("a port"),
         Server::start(Backend::new("b1")).await.expect("a port"),
@@ -106,7 +108,7 @@ async fn one_of_three_is_killed_again_and_again() {
         relay.stop_listening().await;
         victim.kill().await;
         // What is under way ends soon: nothing here takes longer than `WORK`.
-        load.until_more(2_000).await;
+        load.until_more(rpcs).await;
         let after = load.tally();
         let failed = after.failed.len() - before.failed.len();
         // The connection took the HEADERS of so many RPCs whose answers never came.

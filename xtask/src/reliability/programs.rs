@@ -22,8 +22,13 @@ const SCENARIOS: &str = "reliability";
 /// Test programs, by package and target.
 #[derive(Debug)]
 pub(crate) struct Programs {
-    found: BTreeMap<(String, String), Program>,
+    found: Found,
+    /// Built for release: what a full run measures comes at rates that a debug build does not hold.
+    fast: Option<Found>,
 }
+
+/// Test programs of one build.
+type Found = BTreeMap<(String, String), Program>;
 
 #[derive(Debug)]
 struct Program {
@@ -36,63 +41,34 @@ struct Program {
 
 impl Programs {
     /// Builds what the rows need. `all`: the whole workspace's, which CI has built already.
-    pub(super) fn build(workspace: &Workspace, rows: &[&Row], all: bool) -> Result<Self> {
-        let packages = rows.iter().flat_map(|row| row.packages()).collect();
-        Self::of(workspace, packages, all)
+    pub(super) fn build(
+        workspace: &Workspace,
+        rows: &[&Row],
+        size: Size,
+        all: bool,
+    ) -> Result<Self> {
+        let full = size == Size::Full;
+        let (fast, others): (Vec<&Row>, Vec<&Row>) = rows
+            .iter()
+            .partition(|row| full && matches!(row.how, How::Scenario(_) | How::Fuzz(_)));
+        let packages_of = |rows: &[&Row]| rows.iter().flat_map(|row| row.packages()).collect();
+        let mut programs = Self::of(workspace, packages_of(&others), all)?;
+        if full {
+            programs.fast = Some(built(workspace, packages_of(&fast), false, true)?);
+        }
+        Ok(programs)
     }
 
     /// Builds the test programs of packages.
     pub(crate) fn of(workspace: &Workspace, packages: BTreeSet<&str>, all: bool) -> Result<Self> {
-        if packages.is_empty() {
-            return Ok(Self {
-                found: BTreeMap::new(),
-            });
-        }
-        let mut command = workspace.cargo(["test", "--no-run"]);
-        command.args(["--message-format", "json-render-diagnostics"]);
-        match all {
-            true => drop(command.arg("--workspace")),
-            false => {
-                for package in packages {
-                    command.args(["-p", package]);
-                }
-                command.args(["--lib", "--tests"]);
-            }
-        }
-        println!("building the programs of the rows");
-        let output = command.stderr(Stdio::inherit()).output();
-        let output = output.context("cannot start cargo")?;
-        if !output.status.success() {
-            bail!("the programs of the rows do not build: {}", output.status);
-        }
-        let mut found = BTreeMap::new();
-        for message in Message::parse_stream(output.stdout.as_slice()) {
-            let Message::CompilerArtifact(artifact) = message? else {
-                continue;
-            };
-            let (true, Some(executable)) = (artifact.profile.test, artifact.executable) else {
-                continue;
-            };
-            let directory = artifact.manifest_path.parent().map(ToOwned::to_owned);
-            let directory = directory.unwrap_or_default().into_std_path_buf();
-            let package = directory.file_name().unwrap_or_default();
-            let key = (
-                package.to_string_lossy().into_owned(),
-                artifact.target.name.replace('_', "-"),
-            );
-            let executable = executable.into_std_path_buf();
-            let program = Program {
-                executable,
-                directory,
-            };
-            found.insert(key, program);
-        }
-        Ok(Self { found })
+        let found = built(workspace, packages, all, false)?;
+        Ok(Self { found, fast: None })
     }
 
     /// Runs a scenario in a process of its own and reads the rows it speaks for.
     pub(super) fn scenario(&self, id: u32, name: &str, size: Size) -> Result<Vec<Entry>> {
-        let mut command = self.command(PACKAGE, SCENARIOS)?;
+        let programs = self.fast.as_ref().unwrap_or(&self.found);
+        let mut command = command(programs, PACKAGE, SCENARIOS)?;
         command.args(["--ignored", "--exact", "--nocapture", name]);
         command.env("BALANCER_RELIABILITY", size.word());
         measured(command, id, name)
@@ -176,12 +152,15 @@ impl Programs {
         let cases: u64 = match size {
             Size::Ci => 500,
             Size::Short => 10_000,
-            Size::Full => 100_000,
+            // Ten million in all for the eight properties of service configs.
+            Size::Full => 625_000,
         };
         let (mut properties, mut broken) = (0, Vec::new());
         for target in fuzz::TARGETS.iter().filter(|t| names.contains(&t.name)) {
             let told = cases.to_string();
-            let (ran, failed) = self.run(target.tests, &[("PROPTEST_CASES", &told)])?;
+            let programs = self.fast.as_ref().unwrap_or(&self.found);
+            let told = &[("PROPTEST_CASES", told.as_str())];
+            let (ran, failed) = run_tests(programs, target.tests, told)?;
             properties += ran as u64;
             broken.extend(failed);
         }
@@ -203,30 +182,100 @@ impl Programs {
         tests: &[Test],
         told: &[(&str, &str)],
     ) -> Result<(usize, Vec<String>)> {
-        let (mut passed, mut failed) = (0, Vec::new());
-        for test in tests {
-            for name in test.names {
-                let mut command = self.command(test.package, test.program)?;
-                command.arg(name).envs(told.iter().copied());
-                let (lines, success) = run(command)?;
-                let ran = lines.iter().filter(|line| line.ends_with("... ok")).count();
-                passed += ran;
-                if !success || ran == 0 {
-                    failed.push(format!("{} {name}", test.program));
-                }
-            }
-        }
-        Ok((passed, failed))
+        run_tests(&self.found, tests, told)
     }
+}
 
-    fn command(&self, package: &str, program: &str) -> Result<Command> {
-        let key = (package.to_owned(), program.to_owned());
-        let program = self.found.get(&key);
-        let program = program.with_context(|| format!("{} has no tests {}", key.0, key.1))?;
-        let mut command = Command::new(&program.executable);
-        command.current_dir(&program.directory);
-        Ok(command)
+/// Runs tests by name, as [`Programs::run`].
+fn run_tests(
+    programs: &Found,
+    tests: &[Test],
+    told: &[(&str, &str)],
+) -> Result<(usize, Vec<String>)> {
+    let (mut passed, mut failed) = (0, Vec::new());
+    for test in tests {
+        // One process for all names, so that they share the cores.
+        let mut command = command(programs, test.package, test.program)?;
+        command.args(test.names).envs(told.iter().copied());
+        let (lines, success) = run(command)?;
+        let ok = |line: &&String| line.ends_with("... ok");
+        passed += lines.iter().filter(ok).count();
+        let named = test.names.iter().filter(|name| {
+            let of_it = |line: &&String| line.starts_with("test ") && line.contains(**name);
+            let mut of_it = lines.iter().filter(of_it).peekable();
+            of_it.peek().is_none() || of_it.any(|line| !line.ends_with("... ok"))
+        });
+        let before = failed.len();
+        failed.extend(named.map(|name| format!("{} {name}", test.program)));
+        if !success && failed.len() == before {
+            failed.push(format!("{} as a whole", test.program));
+        }
     }
+    Ok((passed, failed))
+}
+
+fn command(programs: &Found, package: &str, program: &str) -> Result<Command> {
+    let key = (package.to_owned(), program.to_owned());
+    let program = programs.get(&key);
+    let program = program.with_context(|| format!("{} has no tests {}", key.0, key.1))?;
+    let mut command = Command::new(&program.executable);
+    command.current_dir(&program.directory);
+    Ok(command)
+}
+
+/// Builds test programs: those of the packages, or all.
+fn built(
+    workspace: &Workspace,
+    packages: BTreeSet<&str>,
+    all: bool,
+    release: bool,
+) -> Result<Found> {
+    if packages.is_empty() {
+        return Ok(Found::new());
+    }
+    let mut command = workspace.cargo(["test", "--no-run"]);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    if release {
+        command.arg("--release");
+    }
+    match all {
+        true => drop(command.arg("--workspace")),
+        false => {
+            for package in packages {
+                command.args(["-p", package]);
+            }
+            command.args(["--lib", "--tests"]);
+        }
+    }
+    println!("building the programs of the rows");
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("the programs of the rows do not build: {}", output.status);
+    }
+    let mut found = Found::new();
+    for message in Message::parse_stream(output.stdout.as_slice()) {
+        let Message::CompilerArtifact(artifact) = message? else {
+            continue;
+        };
+        let (true, Some(executable)) = (artifact.profile.test, artifact.executable) else {
+            continue;
+        };
+        let directory = artifact.manifest_path.parent().map(ToOwned::to_owned);
+        let directory = directory.unwrap_or_default().into_std_path_buf();
+        let package = directory.file_name().unwrap_or_default();
+        let key = (
+            package.to_string_lossy().into_owned(),
+            artifact.target.name.replace('_', "-"),
+        );
+        let executable = executable.into_std_path_buf();
+        let program = Program {
+            executable,
+            directory,
+        };
+        found.insert(key, program);
+    }
+    Ok(found)
 }
 
 /// Runs a test program and shows what it says; its lines, and whether it ended well.
