@@ -33,7 +33,7 @@ use crate::{builder::ChannelBuilder, call::ResponseFuture, env::TokioEnv, status
 /// RPCs fail with a [`tonic::Status`]. Those that were never sent: UNAVAILABLE with the last real
 /// error when nothing is connected, unless they [wait for ready](crate::WaitForReady);
 /// DEADLINE_EXCEEDED when their deadline (`grpc-timeout`, or the service config's) passes, which
-/// counts from the call on; CANCELLED when the channel closes; RESOURCE_EXHAUSTED when too many
+/// counts from the call on and ends a response also while nobody reads it; CANCELLED when the channel closes; RESOURCE_EXHAUSTED when too many
 /// wait already; INTERNAL when the policy is broken; UNAUTHENTICATED when an RPC with
 /// [call credentials](crate::CallCredentials) meets a connection that is not encrypted. A message
 /// that is larger than the channel or the service config allows ends its RPC with

@@ -129,8 +129,12 @@ impl World {
 /// Unary, one that reads a stream, one that writes a stream, one that does both.
 #[tokio::test(start_paused = true)]
 async fn at_any_poll_of_any_kind() {
-    for kind in Kind::ALL {
-        let world = World::new(of_all_kinds("one"), "");
+    let timeouts = ["", r#","timeout":"600s""#];
+    for (kind, timeout) in Kind::ALL
+        .into_iter()
+        .flat_map(|kind| timeouts.map(|it| (kind, it)))
+    {
+        let world = World::new(of_all_kinds("one"), timeout);
         let hello = text("hello");
         for eager in [false, true] {
             let make = |channel: Channel| {
@@ -138,7 +142,7 @@ async fn at_any_poll_of_any_kind() {
                 async move { rpc(&channel, kind, &hello).await.expect("served") }
             };
             let polls = world.at_each_poll(eager, make).await;
-            println!("{kind:?}, eager {eager}: {polls} polls");
+            println!("{kind:?}{timeout}, eager {eager}: {polls} polls");
             let least = if kind == Kind::Unary { 3 } else { 4 };
             assert!(polls >= least, "{kind:?}: {polls} polls are too few");
         }

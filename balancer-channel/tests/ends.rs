@@ -106,6 +106,107 @@ async fn a_response_that_runs_out_of_time_is_no_cancellation_to_the_policy() {
     assert_eq!(told.try_recv().ok(), None, "must be told once");
 }
 
+/// Its caller keeps the response and does something else: with a message in it, and without.
+#[tokio::test]
+async fn a_response_that_nobody_reads_ends_in_time() {
+    for message in [None, Some("unread")] {
+        let mut peer = Peer::listen().await.expect("a free port");
+        let (channel, mut told) = observed(&peer);
+        let (mut body, mut conn) = stream(&channel, &mut peer, Some("300m")).await;
+        if let Some(message) = message {
+            conn.reply_message(1, message).await.expect("sent");
+        }
+        let reset = within(conn.expect_reset(1)).await.expect("a reset");
+        assert_eq!(reset, code::CANCEL);
+        let end = within(told.recv()).await.expect("an end");
+        assert_eq!(end.code, PolicyCode::DeadlineExceeded);
+        assert_eq!(streams(&channel), 0, "its place must be free");
+
+        let status = last(&mut body).await.expect_err("must have ended");
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+        let after = within(body.frame()).await;
+        assert!(after.is_none(), "must stay at its end: {after:?}");
+        drop(body);
+        within(channel.close()).await;
+        assert_eq!(told.try_recv().ok(), None, "must be told once");
+        assert_eq!(channel.task_count(), 0, "nothing may be left");
+    }
+}
+
+/// The server takes nothing of the request, and its response has begun; nobody reads that.
+#[tokio::test]
+async fn a_request_that_is_stuck_ends_in_time_when_nobody_reads_its_response() {
+    let mut peer = Peer::listen().await.expect("a free port");
+    let (channel, mut told) = observed(&peer);
+    let (messages, receiver) = tokio::sync::mpsc::channel::<Result<_, Status>>(64);
+    for _ in 0..64 {
+        let message = http_body::Frame::data(bytes::Bytes::from(vec![0; 16 * 1024]));
+        messages.try_send(Ok(message)).expect("there is room");
+    }
+    let receiver = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let request = http::Request::post("/test.Echo/Stream")
+        .header("content-type", "application/grpc")
+        .header("grpc-timeout", "300m")
+        .body(Body::new(http_body_util::StreamBody::new(receiver)))
+        .expect("a request");
+    let server = async {
+        let mut conn = peer.accept().await.expect("a connection");
+        conn.set_manners(balancer_testpeer::Manners::closed_windows());
+        conn.handshake().await.expect("a handshake");
+        let call = conn.next_request().await.expect("an RPC");
+        conn.reply_headers(call.stream).await.expect("sent");
+        conn
+    };
+    let (response, mut conn) = tokio::join!(within(channel.clone().oneshot(request)), server);
+    let mut body = response.expect("headers").into_body();
+
+    let reset = within(conn.expect_reset(1)).await.expect("a reset");
+    assert_eq!(reset, code::CANCEL);
+    let end = within(told.recv()).await.expect("an end");
+    assert_eq!(end.code, PolicyCode::DeadlineExceeded);
+    // The application's stream is let go of.
+    within(messages.closed()).await;
+    let status = last(&mut body).await.expect_err("must have ended");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    within(channel.close()).await;
+    assert_eq!(told.try_recv().ok(), None, "must be told once");
+    assert_eq!(channel.task_count(), 0, "nothing may be left");
+}
+
+/// The policy hears of it when it happens; what had come is still there for the reader.
+#[tokio::test]
+async fn an_unread_response_ends_with_its_connection() {
+    let mut peer = Peer::listen().await.expect("a free port");
+    let (channel, mut told) = observed(&peer);
+    let (mut body, mut conn) = stream(&channel, &mut peer, Some("60S")).await;
+    conn.reply_message(1, "the first").await.expect("sent");
+    conn.close().await;
+    let end = within(told.recv()).await.expect("an end");
+    assert_eq!(end.code, PolicyCode::Unavailable);
+
+    let first = within(body.frame()).await.expect("a frame").expect("data");
+    assert_eq!(first.data_ref().expect("data")[5..], *b"the first");
+    let status = last(&mut body).await.expect_err("must have ended");
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    within(channel.close()).await;
+    assert_eq!(told.try_recv().ok(), None, "must be told once");
+}
+
+/// Closing waits for nobody who holds a response.
+#[tokio::test]
+async fn an_unread_response_ends_with_its_channel() {
+    let mut peer = Peer::listen().await.expect("a free port");
+    let (channel, mut told) = observed(&peer);
+    let (mut body, _conn) = stream(&channel, &mut peer, Some("60S")).await;
+    within(channel.close()).await;
+    assert_eq!(channel.task_count(), 0, "nothing may be left");
+    let end = within(told.recv()).await.expect("an end");
+    assert_eq!(end.code, PolicyCode::Cancelled);
+    let status = last(&mut body).await.expect_err("must have ended");
+    assert_eq!(status.code(), Code::Cancelled, "{status:?}");
+    assert_eq!(told.try_recv().ok(), None, "must be told once");
+}
+
 #[tokio::test]
 async fn the_end_of_a_dropped_rpc_has_a_time() {
     let mut peer = Peer::listen().await.expect("a free port");
@@ -160,6 +261,11 @@ async fn stream(channel: &Channel, peer: &mut Peer, timeout: Option<&'static str
     };
     let (response, conn) = tokio::join!(within(channel.clone().oneshot(request)), server);
     (response.expect("headers").into_body(), conn)
+}
+
+fn streams(channel: &Channel) -> usize {
+    let sub_conns = channel.snapshot().sub_conns;
+    sub_conns.iter().map(|sub_conn| sub_conn.streams).sum()
 }
 
 /// What a response without messages ends with.

@@ -3,7 +3,7 @@
 
 use std::{
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -15,12 +15,12 @@ use balancer_api::{
 use balancer_channel_core::{BoxFuture, Core, PickOutcome};
 use balancer_registry::Attempts;
 use http::HeaderMap;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tonic::body::Body;
 
 use super::{authorize::Authorize, end::CallEnd, throttle::Throttle};
 use crate::{
-    deadline::{DeadlineBody, poll_timer},
+    deadline::poll_timer,
     env::TokioEnv,
     headers::find,
     options::WaitForReady,
@@ -385,11 +385,10 @@ impl Attempt {
     }
 
     /// The response that the application gets: whatever follows, the RPC is not tried again.
-    /// `sleep`: the deadline's, if it is armed already.
     pub(super) fn begun(
         &mut self,
         mut response: RpcResponse,
-        sleep: &mut Option<Pin<Box<Sleep>>>,
+        cx: &mut Context<'_>,
     ) -> http::Response<Body> {
         if let Some(max) = self.extra().and_then(|extra| extra.max_response) {
             response.limit_messages(max);
@@ -401,21 +400,15 @@ impl Attempt {
         let core = (!done.is_none()).then(|| self.core.clone());
         let throttle = self.extra.as_mut().and_then(|extra| extra.throttle.take());
         let deadline = self.deadline;
-        let response = response.into_http(CallEnd {
+        let end = CallEnd {
             done,
             core,
             deadline,
             throttle,
-        });
+        };
         match deadline {
-            None => response,
-            Some(deadline) => {
-                let sleep = sleep
-                    .take()
-                    .filter(|sleep| sleep.deadline() == deadline)
-                    .unwrap_or_else(|| Box::pin(self.core.env().sleep(deadline)));
-                response.map(|body| DeadlineBody::wrap(body, sleep))
-            }
+            None => response.into_http(end),
+            Some(deadline) => response.into_http_until(deadline, end, cx),
         }
     }
 

@@ -14,7 +14,7 @@ use tonic::body::Body;
 
 use super::{
     attempt::Attempt,
-    origin::{Ended, Failure, Origin, Timer},
+    origin::{Ended, Failure, Origin},
     pushback::Pushback,
 };
 use crate::deadline::poll_timer;
@@ -55,11 +55,10 @@ impl Hedging {
 
     pub(super) fn poll(
         &mut self,
-        sleep: &mut Timer,
         cx: &mut Context<'_>,
     ) -> Poll<Result<http::Response<Body>, tonic::Status>> {
         loop {
-            if let Some(result) = self.poll_running(sleep, cx) {
+            if let Some(result) = self.poll_running(cx) {
                 self.cancel_others(None);
                 return Poll::Ready(result);
             }
@@ -127,7 +126,6 @@ impl Hedging {
     /// The RPC's result, if an attempt has brought it.
     fn poll_running(
         &mut self,
-        sleep: &mut Timer,
         cx: &mut Context<'_>,
     ) -> Option<Result<http::Response<Body>, tonic::Status>> {
         let mut at = 0;
@@ -137,8 +135,8 @@ impl Hedging {
                 continue;
             };
             let (_, mut attempt) = self.running.remove(at);
-            match self.origin.ended(&mut attempt, result) {
-                Ended::Begun(response) => return Some(Ok(attempt.begun(response, sleep))),
+            match self.origin.ended(&mut attempt, result, cx) {
+                Ended::Begun(response) => return Some(Ok(attempt.begun(response, cx))),
                 Ended::Failed(failure) => {
                     let codes = self.policy.non_fatal_status_codes;
                     if failure.is_last_word() || !codes.contains(failure.code()) {

@@ -33,6 +33,9 @@ pub(crate) use throttle::{Throttle, Throttles};
 
 /// An RPC on its way; see [`Channel`](crate::Channel).
 ///
+/// It moves only when it is polled, as futures do, and looks at its deadline then. From the response on
+/// it needs nobody: at the deadline the stream ends, whether or not the body is polled.
+///
 /// # Cancel safety
 /// Dropping it cancels the RPC: its stream is reset, its place among the waiting given up, and
 /// the policy told.
@@ -72,13 +75,13 @@ impl ResponseFuture {
         loop {
             if let Some(several) = &mut self.several {
                 return match &mut **several {
-                    Several::Retry(retry) => retry.poll(&mut self.sleep, cx),
-                    Several::Hedge(hedging) => hedging.poll(&mut self.sleep, cx),
+                    Several::Retry(retry) => retry.poll(cx),
+                    Several::Hedge(hedging) => hedging.poll(cx),
                 };
             }
             match ready!(self.attempt.poll(cx)) {
                 Ok(response) => {
-                    return Poll::Ready(Ok(self.attempt.begun(response, &mut self.sleep)));
+                    return Poll::Ready(Ok(self.attempt.begun(response, cx)));
                 }
                 Err(Stopped::Failed(failed)) => return Poll::Ready(Err(failed.status)),
                 Err(Stopped::Several(attempts)) => {

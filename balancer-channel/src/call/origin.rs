@@ -1,11 +1,10 @@
 //! What the attempts of one RPC have in common.
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{fmt, sync::Arc, task::Context};
 
 use balancer_api::{Code, Status};
 use balancer_registry::CodeSet;
 use http::HeaderValue;
-use tokio::time::Sleep;
 use tonic::body::Body;
 
 use super::{
@@ -95,6 +94,7 @@ impl Origin {
         &mut self,
         attempt: &mut Attempt,
         result: Result<RpcResponse, Stopped>,
+        cx: &mut Context<'_>,
     ) -> Ended {
         if let Some(trouble) = attempt.trouble() {
             self.trouble.picks = self.trouble.picks.max(trouble.picks);
@@ -113,8 +113,7 @@ impl Origin {
                     self.trouble.failed_on(sub_conn.clone());
                 }
                 Ended::Failed(Failure {
-                    // It has no body, and so no deadline.
-                    result: Ok(attempt.begun(response, &mut None)),
+                    result: Ok(attempt.begun(response, cx)),
                     status,
                     pushback,
                     last_word: false,
@@ -180,6 +179,3 @@ impl fmt::Display for Failure {
         write!(f, "{}: {}", self.status.code(), self.status.message())
     }
 }
-
-/// The deadline's timer, as it is handed on.
-pub(super) type Timer = Option<Pin<Box<Sleep>>>;

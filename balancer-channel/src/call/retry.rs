@@ -18,7 +18,7 @@ use tonic::body::Body;
 
 use super::{
     attempt::Attempt,
-    origin::{Ended, Failure, Origin, Timer},
+    origin::{Ended, Failure, Origin},
     pushback::Pushback,
 };
 use crate::{deadline::poll_timer, env::TokioEnv};
@@ -54,16 +54,15 @@ impl Retry {
 
     pub(super) fn poll(
         &mut self,
-        sleep: &mut Timer,
         cx: &mut Context<'_>,
     ) -> Poll<Result<http::Response<Body>, tonic::Status>> {
         loop {
             match &mut self.state {
                 State::Running(attempt) => {
                     let result = ready!(attempt.poll(cx));
-                    match self.origin.ended(attempt, result) {
+                    match self.origin.ended(attempt, result, cx) {
                         Ended::Begun(response) => {
-                            return Poll::Ready(Ok(attempt.begun(response, sleep)));
+                            return Poll::Ready(Ok(attempt.begun(response, cx)));
                         }
                         Ended::Failed(failure) => match self.wait_after(&failure) {
                             None => return Poll::Ready(failure.result),

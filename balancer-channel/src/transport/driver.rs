@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    deadlines::Timer,
     keepalive::Keepalive,
     shared::{Lowercase, Shared},
     wire::Wire,
@@ -30,6 +31,8 @@ pub(super) struct Driver<T: AsyncRead + AsyncWrite + Unpin> {
     connection: Option<client::Connection<Wire<T>, Bytes>>,
     keepalive: Option<Keepalive>,
     linger: Option<Pin<Box<Sleep>>>,
+    /// For the first deadline of a response.
+    deadline: Timer,
     shared: Arc<Shared>,
 }
 
@@ -45,6 +48,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             connection: Some(connection),
             keepalive,
             linger: None,
+            deadline: None,
             shared,
         }
     }
@@ -64,6 +68,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             });
             return Poll::Ready(());
         }
+        // After reading, too: an end that has arrived counts before the clock does.
+        self.shared.deadlines.poll(&mut self.deadline, cx);
         // After reading: a task that was not run for long must not blame the peer for it.
         if let Some(keepalive) = &mut self.keepalive
             && keepalive.poll(&self.shared, cx).is_ready()

@@ -17,6 +17,7 @@ mod admission;
 mod call;
 mod connect;
 mod connection;
+mod deadlines;
 mod dial;
 mod driver;
 mod fan;
@@ -32,6 +33,7 @@ mod sniff;
 mod status;
 mod tls;
 mod upload;
+mod watched;
 mod wire;
 
 pub(crate) use connect::{Connector, Security};

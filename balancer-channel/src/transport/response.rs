@@ -12,12 +12,15 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::{
     connection::{H2Connection, Permit},
     limit::MessageLimit,
+    shared::Shared,
     status,
     upload::PumpControl,
+    watched::watched,
 };
 
 /// Received bytes are given back to the peer's window in portions of at least this size.
@@ -66,6 +69,14 @@ pub(super) struct Download {
     /// How large messages may be. Boxed, being rare.
     limit: Option<Box<MessageLimit>>,
     sent: Sent,
+}
+
+/// What comes next of a response.
+pub(super) enum Next {
+    /// Bytes of messages.
+    Data(Bytes),
+    /// Trailers, or what came instead of them.
+    End(Result<Option<HeaderMap>, tonic::Status>),
 }
 
 /// Where the count of sent bytes is, and what else is left of the request.
@@ -136,11 +147,31 @@ impl RpcResponse {
 
     /// The response for tonic. `hook` is told when it ends: at once, when it is over already.
     pub(crate) fn into_http<H: EndHook>(self, hook: H) -> http::Response<tonic::body::Body> {
-        let body = match self.body {
-            Ok(download) => tonic::body::Body::new(ObservedBody {
+        self.into_response(hook, |download, hook| {
+            tonic::body::Body::new(ObservedBody {
                 download: Some(download),
                 hook: Some(hook),
-            }),
+            })
+        })
+    }
+
+    /// As [`into_http`](Self::into_http); it ends with DEADLINE_EXCEEDED at `deadline`, read or not.
+    pub(crate) fn into_http_until<H: EndHook>(
+        self,
+        deadline: Instant,
+        hook: H,
+        cx: &mut Context<'_>,
+    ) -> http::Response<tonic::body::Body> {
+        self.into_response(hook, |download, hook| watched(download, hook, deadline, cx))
+    }
+
+    fn into_response<H: EndHook>(
+        self,
+        hook: H,
+        unfinished: impl FnOnce(Download, H) -> tonic::body::Body,
+    ) -> http::Response<tonic::body::Body> {
+        let body = match self.body {
+            Ok(download) => unfinished(download, hook),
             Err(ended) => {
                 hook.on_end(&RpcEnd {
                     status: ended.status.as_ref().err(),
@@ -209,19 +240,36 @@ impl Download {
         }
     }
 
+    /// The next bytes, or the end.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        Poll::Ready(match ready!(self.poll_data(cx)) {
+            Some(Ok(data)) => Next::Data(data),
+            Some(Err(error)) => Next::End(Err(error)),
+            None => Next::End(ready!(self.poll_trailers(cx))),
+        })
+    }
+
+    /// What the connection knows.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        self.sent.connection().shared()
+    }
+
     fn error(&self, error: &h2::Error) -> tonic::Status {
         if let Sent::Pumping(control) = &self.sent
             && let Some(status) = control.take_error()
         {
             return status;
         }
-        status::to_tonic(&status::of_stream_error(
-            error,
-            self.sent.connection().shared(),
-        ))
+        status::to_tonic(&status::of_stream_error(error, self.shared()))
     }
 
-    fn end<H: EndHook>(self, hook: H, status: Option<&Status>, trailers: Option<&HeaderMap>) {
+    /// Ends the stream and tells the hook.
+    pub(super) fn end<H: EndHook>(
+        self,
+        hook: H,
+        status: Option<&Status>,
+        trailers: Option<&HeaderMap>,
+    ) {
         let (bytes_sent, bytes_received) = (self.sent.bytes(), self.received);
         // The stream ends before its end is told: the hook may lead to the next RPC.
         drop(self);

@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     admission::Admission,
+    deadlines::Deadlines,
     sniff::{GoAway, NotHttp2, ReadEvent, WriteEvent},
 };
 
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) admission: Admission,
     /// Wakes the driver for what `h2` would not wake it for.
     pub(super) driver: AtomicWaker,
+    /// Of responses that were handed out; the driver keeps them.
+    pub(super) deadlines: Deadlines,
     /// Who the peer is, for messages.
     peer: Arc<str>,
     /// The highest stream whose header block the socket took.
@@ -69,6 +72,7 @@ impl Shared {
         let shared = Self {
             admission: Admission::new(),
             driver: AtomicWaker::new(),
+            deadlines: Deadlines::new(),
             peer,
             taken: AtomicU32::new(0),
             last_stream_id,
@@ -143,6 +147,10 @@ impl Shared {
     /// The socket is closed.
     pub(super) fn set_ended(&self) {
         self.ended.send_replace(true);
+        if !std::thread::panicking() {
+            // Observers are told, which are a policy's code.
+            self.deadlines.end();
+        }
     }
 
     /// Ends when the socket is closed.

@@ -1,6 +1,6 @@
 //! Requests and responses that come piece by piece.
 
-use std::{pin::pin, task::Poll};
+use std::{future::Future as _, pin::pin, task::Poll};
 
 use balancer_api::{Code, Status};
 use balancer_channel_core::Connection as _;
@@ -206,6 +206,64 @@ async fn dropping_a_response_resets_the_stream() {
     }
     drop(connected);
     tasks.none(0).await;
+}
+
+/// Small answers come in one piece: they need no timer, and hold no place until somebody reads them.
+#[tokio::test]
+async fn a_response_that_is_all_there_is_over_before_it_is_read() {
+    let (connected, mut peer) = pair_by_hand(&[]).await;
+    let connection = connected.connection;
+    let mut rpc = Box::pin(connection.send(call(b"x")));
+    assert!(poll!(&mut rpc).is_pending());
+    let stream = peer.next_call().await.expect("the call").stream;
+    peer.reply_ok(stream, b"whole").await.expect("send");
+    peer.send_ping([7; 8]).await.expect("send");
+    // The client has read all of it.
+    peer.expect_pong([7; 8]).await.expect("alive");
+
+    let ends = Ends::default();
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(3600);
+    let response = std::future::poll_fn(|cx| {
+        let response = std::task::ready!(rpc.as_mut().poll(cx)).expect("begun");
+        Poll::Ready(response.into_http_until(deadline, ends.clone(), cx))
+    })
+    .await;
+    let end = ends.only();
+    assert_eq!((end.status, end.received, end.trailers), (None, 10, true));
+    assert_eq!(connection.streams(), 0, "its place must be free");
+    let deadlines = format!("{:?}", connection.shared().deadlines);
+    assert!(deadlines.contains("waiting: 0"), "{deadlines}");
+
+    let body = response.into_body().collect().await.expect("whole");
+    assert_eq!(body.trailers().expect("trailers")["grpc-status"], "0");
+    assert_eq!(body.to_bytes(), framed(b"whole"));
+}
+
+/// What came in time is read whenever somebody likes; what did not come in time is not.
+#[tokio::test]
+async fn an_end_that_came_before_the_deadline_counts() {
+    let (connected, mut peer) = pair_by_hand(&[]).await;
+    let connection = connected.connection;
+    let mut rpc = Box::pin(connection.send(call(b"x")));
+    assert!(poll!(&mut rpc).is_pending());
+    let stream = peer.next_call().await.expect("the call").stream;
+    peer.reply_headers(stream).await.expect("send");
+    let ends = Ends::default();
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_millis(200);
+    let response = std::future::poll_fn(|cx| {
+        let response = std::task::ready!(rpc.as_mut().poll(cx)).expect("begun");
+        Poll::Ready(response.into_http_until(deadline, ends.clone(), cx))
+    })
+    .await;
+    peer.reply_message(stream, b"in time").await.expect("send");
+    peer.reply_trailers(stream, 0, "").await.expect("send");
+    while connection.streams() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ends.only().status, None, "it was answered");
+    let body = response.into_body().collect().await.expect("whole");
+    assert_eq!(body.trailers().expect("trailers")["grpc-status"], "0");
+    assert_eq!(body.to_bytes(), framed(b"in time"));
 }
 
 #[tokio::test]
