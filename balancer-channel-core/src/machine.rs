@@ -42,11 +42,21 @@ pub(crate) struct Machine {
 }
 
 /// One walk over the addresses.
+///
+/// Attempts may have to wait until others of the channel have ended. A pass that nobody has dialled for
+/// yet has not started, neither for its deadline nor for its wait, so that two dials of one address are
+/// never closer than the wait; and while all that it has waits, its deadline stands still.
 #[derive(Debug)]
 struct Pass {
+    /// When it was dialled for first.
     started: Timestamp,
     /// The wait, counted from the start of the pass, if it fails.
     wait: Duration,
+    /// How long dialling may take, and what is left of that but for what runs now.
+    budget: Duration,
+    left: Duration,
+    /// Since when somebody dials.
+    dialling_since: Option<Timestamp>,
     tried: Vec<Attempt>,
     /// When the last attempt was started; the next one beside it is due a delay later.
     last_dial: Timestamp,
@@ -58,6 +68,8 @@ struct Attempt {
     id: AttemptId,
     address: Address,
     running: bool,
+    /// It does not wait any more.
+    dialling: bool,
 }
 
 #[derive(Debug)]
@@ -95,7 +107,7 @@ pub(crate) enum MachineTimer {
 /// What the machine wants done, in order.
 #[derive(Debug)]
 pub(crate) enum Action {
-    /// Dial.
+    /// Dial, and [tell](Machine::dialling) when that begins.
     Dial(AttemptId, Address),
     /// Give an attempt up.
     CancelDial(AttemptId),
@@ -224,6 +236,7 @@ impl Machine {
                         }
                         keep
                     });
+                    pass.look_at_clock(now, out);
                     if pass.tried.is_empty() {
                         // Nothing of the old pass is left: the new addresses get a whole one.
                         self.start_pass(now, random, out);
@@ -234,6 +247,19 @@ impl Machine {
                     }
                 }
             }
+        }
+    }
+
+    /// An attempt has its turn, and dials from now on.
+    pub(crate) fn dialling(&mut self, id: AttemptId, now: Timestamp, out: &mut Vec<Action>) {
+        let Some(pass) = &mut self.pass else { return };
+        if !pass.tried.iter().any(|attempt| attempt.dialling) {
+            pass.started = now;
+        }
+        let running = pass.tried.iter_mut().find(|it| it.id == id && it.running);
+        if let Some(attempt) = running {
+            attempt.dialling = true;
+            pass.look_at_clock(now, out);
         }
     }
 
@@ -297,6 +323,7 @@ impl Machine {
         };
         attempt.running = false;
         pass.last_error = Some(error);
+        pass.look_at_clock(now, out);
         self.try_next(now, random, out);
     }
 
@@ -353,17 +380,19 @@ impl Machine {
             }
             MachineTimer::PassDeadline => {
                 let Some(pass) = &mut self.pass else { return };
-                let waited = now - pass.started;
+                let budget = pass.budget;
                 let mut named = Vec::new();
                 for attempt in pass.tried.iter_mut().filter(|attempt| attempt.running) {
                     attempt.running = false;
                     out.push(Action::CancelDial(attempt.id));
-                    named.push(attempt.address.to_string());
+                    if attempt.dialling {
+                        named.push(attempt.address.to_string());
+                    }
                 }
                 if !named.is_empty() {
                     let named = named.join(", ");
                     pass.last_error = Some(Status::unavailable(format!(
-                        "{named}: no HTTP/2 connection within the connect deadline of {waited:?}"
+                        "{named}: no HTTP/2 connection within the connect deadline of {budget:?}"
                     )));
                 }
                 self.fail_pass(now, random, out);
@@ -416,10 +445,12 @@ impl Machine {
     fn start_pass(&mut self, now: Timestamp, random: u64, out: &mut Vec<Action>) {
         let wait = self.next_wait(random);
         let budget = wait.max(self.min_connect_timeout);
-        out.push(Action::Arm(MachineTimer::PassDeadline, now + budget));
         self.pass = Some(Pass {
             started: now,
             wait,
+            budget,
+            left: budget,
+            dialling_since: None,
             tried: Vec::new(),
             last_dial: now,
             last_error: None,
@@ -469,6 +500,7 @@ impl Machine {
                 id,
                 address: address.clone(),
                 running: true,
+                dialling: false,
             });
             pass.last_dial = now;
         }
@@ -552,6 +584,28 @@ impl Machine {
                 error,
                 address,
             });
+        }
+    }
+}
+
+// === impl Pass ===
+
+impl Pass {
+    /// Lets the deadline run while somebody dials, and stops it while nobody does.
+    fn look_at_clock(&mut self, now: Timestamp, out: &mut Vec<Action>) {
+        let mut tried = self.tried.iter();
+        let dialling = tried.any(|attempt| attempt.running && attempt.dialling);
+        match self.dialling_since {
+            None if dialling => {
+                self.dialling_since = Some(now);
+                out.push(Action::Arm(MachineTimer::PassDeadline, now + self.left));
+            }
+            Some(since) if !dialling => {
+                self.dialling_since = None;
+                self.left = self.left.saturating_sub(now - since);
+                out.push(Action::Disarm(MachineTimer::PassDeadline));
+            }
+            _ => {}
         }
     }
 }

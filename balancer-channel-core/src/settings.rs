@@ -33,7 +33,8 @@ pub struct Settings<R> {
     pub max_waiting: usize,
     /// How many endpoints a resolver may give; a longer list is refused and the old one kept.
     pub max_endpoints: usize,
-    /// How many attempts to connect run at once; at least one does. One older than a second does not count any more.
+    /// How many attempts to connect run at once; at least one does. One older than a second does not
+    /// count any more. Waiting for others is no part of the time that connecting may take.
     pub max_connecting: usize,
     /// The first READY picker is held until every SubConn has left CONNECTING once, or for so long.
     pub warm_up: Option<Duration>,

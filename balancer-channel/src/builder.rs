@@ -263,13 +263,15 @@ impl ChannelBuilder {
         self
     }
 
-    /// The back-off between attempts to connect: 1 s, growing by 1.6 to 120 s, ± 20 %.
+    /// The back-off between attempts to connect: 1 s, growing by 1.6 to 120 s, ± 20 %; from one first dial
+    /// to the next.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// How long connecting to a SubConn's addresses may take at least: 20 s.
+    /// How long connecting to a SubConn's addresses may take at least: 20 s. Of a channel's attempts 64
+    /// run at once, not counting those older than a second; waiting for a turn is no part of this time.
     pub fn min_connect_timeout(mut self, timeout: Duration) -> Self {
         self.min_connect_timeout = Some(timeout);
         self

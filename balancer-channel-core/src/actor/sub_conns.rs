@@ -306,6 +306,9 @@ impl<E: Env> Actor<E> {
                 });
                 shared.queue.push(Item::Dialled(id, attempt, result));
             }));
+            self.drive(id, |machine, now, _, out| {
+                machine.dialling(attempt, now, out);
+            });
         }
     }
 

@@ -232,6 +232,26 @@ fn only_so_many_dial_at_once_but_a_black_hole_delays_nobody_long() {
     assert_eq!(fixture.rpc().outcome(), "h70");
 }
 
+/// More black holes than can be dialled in the time that connecting to one may take.
+#[test]
+fn nobody_runs_out_of_time_while_waiting_for_a_turn() {
+    let names: Vec<String> = (0..100).map(|n| format!("h{n}")).collect();
+    let fixture = Fixture::unresolved_with(|settings| settings.max_connecting = 4);
+    for name in &names {
+        fixture.env.net.set(name, Answer::Hang);
+    }
+    fixture.connect();
+    fixture.resolver.set_endpoints(endpoints(&names.join(" ")));
+    fixture.run();
+    for second in 1..=25 {
+        fixture.pass(1.0);
+        let sub_conns = fixture.core.snapshot().sub_conns;
+        let failed = sub_conns.iter().filter(|it| it.last_error.is_some());
+        let dialled_long_ago = if second < 20 { 0 } else { 4 * (second - 19) };
+        assert_eq!(failed.count(), dialled_long_ago, "after {second} s");
+    }
+}
+
 #[test]
 fn a_limit_of_no_dials_still_allows_one() {
     let fixture = Fixture::with("x y", |settings| settings.max_connecting = 0);

@@ -198,3 +198,33 @@ fn a_pass_has_twenty_seconds_or_its_wait() {
         Some(seconds(1.6_f64.powi(7)))
     );
 }
+
+#[test]
+fn waiting_for_a_turn_is_no_part_of_a_pass() {
+    let mut rig = Rig::new(Immediately, "a");
+    rig.busy = true;
+    rig.connect().pass(seconds(300.0));
+    assert_eq!(rig.log(), "C, dial a", "must not fail without a dial");
+    rig.begin("a");
+    assert_eq!(rig.due(MachineTimer::PassDeadline), Some(seconds(20.0)));
+    rig.pass(seconds(0.25)).fail("a");
+    let wait = rig.due(MachineTimer::Backoff);
+    assert_eq!(wait, Some(seconds(0.75)), "from the dial on");
+}
+
+#[test]
+fn the_deadline_of_a_pass_stands_still_while_all_that_is_left_of_it_waits() {
+    let mut rig = Rig::new(WhenAsked, "a b c");
+    rig.busy = true;
+    rig.connect().begin("a").pass(seconds(5.0)).fail("a");
+    rig.pass(seconds(60.0)).begin("b");
+    assert_eq!(rig.due(MachineTimer::PassDeadline), Some(seconds(15.0)));
+    rig.pass(seconds(5.0)).fail("b");
+    rig.pass(seconds(60.0)).begin("c");
+    rig.log();
+    rig.pass(seconds(10.0));
+    assert_eq!(
+        rig.log(),
+        "cancel c, resolve, TF(c: no HTTP/2 connection within the connect deadline of 20s), I"
+    );
+}

@@ -52,6 +52,12 @@ fn step(rig: &mut Rig, chance: &mut Chance) {
         (12, _) if chance.below(4) == 0 => {
             rig.reset_backoff();
         }
+        (13, _) if rig.busy => {
+            if let Some(address) = rig.waiting() {
+                rig.begin(&address);
+            }
+        }
+        (14, _) if chance.below(4) == 0 => rig.busy = !rig.busy,
         _ => {
             let nanos = chance.below(3_000_000_000) + 1;
             rig.pass(Duration::from_nanos(nanos));
@@ -89,6 +95,7 @@ fn no_history_breaks_the_table() {
 
 /// From wherever it is, the SubConn connects once the network is fine and somebody asks.
 fn ends_well(rig: &mut Rig) {
+    rig.busy = false;
     rig.update("z");
     for _ in 0..20 {
         rig.connect();

@@ -20,6 +20,10 @@ pub(crate) struct Rig {
     pub(crate) random: u64,
     pub(crate) timers: BTreeMap<MachineTimer, Timestamp>,
     pub(crate) dials: BTreeMap<AttemptId, Address>,
+    /// Those of them that do not wait for their turn.
+    begun: Vec<AttemptId>,
+    /// Whether new ones have to wait.
+    pub(crate) busy: bool,
     pub(crate) connected: Option<Address>,
     /// The attempt that connected last.
     won: Option<AttemptId>,
@@ -74,6 +78,8 @@ impl Rig {
             random: MIDDLE,
             timers: BTreeMap::new(),
             dials: BTreeMap::new(),
+            begun: Vec::new(),
+            busy: false,
             connected: None,
             won: None,
             state: State::Idle,
@@ -104,6 +110,20 @@ impl Rig {
             assert_eq!(self.machine.addresses().len(), distinct.len());
         }
         self
+    }
+
+    /// The attempt to `name` has its turn.
+    pub(crate) fn begin(&mut self, name: &str) -> &mut Self {
+        let (id, now) = (self.attempt(name), self.now);
+        self.begun.push(id);
+        self.step(|machine, out| machine.dialling(id, now, out))
+    }
+
+    /// One that waits, if one does.
+    pub(crate) fn waiting(&self) -> Option<String> {
+        let mut dials = self.dials.iter();
+        let (_, address) = dials.find(|(id, _)| !self.begun.contains(id))?;
+        Some(address.addr().to_owned())
     }
 
     /// The running attempt to `name` connects.
@@ -187,8 +207,19 @@ impl Rig {
         for action in out {
             self.take(action);
         }
+        while let Some(id) = self.next_turn() {
+            let mut out = Vec::new();
+            self.begun.push(id);
+            self.machine.dialling(id, self.now, &mut out);
+            out.into_iter().for_each(|action| self.take(action));
+        }
         self.check();
         self
+    }
+
+    fn next_turn(&self) -> Option<AttemptId> {
+        let mut dials = self.dials.keys().copied();
+        dials.find(|id| !self.busy && !self.begun.contains(id))
     }
 
     fn take(&mut self, action: Action) {
@@ -271,7 +302,8 @@ impl Rig {
             }
             State::Connecting => {
                 assert!(!self.dials.is_empty() && self.connected.is_none());
-                assert!(armed.contains(&MachineTimer::PassDeadline));
+                let dialling = self.dials.keys().any(|id| self.begun.contains(id));
+                assert_eq!(armed.contains(&MachineTimer::PassDeadline), dialling);
                 assert!(!armed.contains(&MachineTimer::Backoff));
             }
             State::Ready => {
