@@ -165,6 +165,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => backend().prop_map(Step::Flap),
         2 => prop::collection::vec(0usize..1 << 20, 0..20).prop_map(Step::Burst),
+        // Bursts that may leave more behind than single changes.
+        2 => prop::collection::vec(0usize..1 << 20, 100..250).prop_map(Step::Burst),
         // More at once than an overlay carries.
         1 => prop::collection::vec(0usize..1 << 20, 200..600).prop_map(Step::Burst),
         3 => backend().prop_map(Step::Again),

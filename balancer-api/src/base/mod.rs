@@ -48,6 +48,7 @@
 
 mod balancer;
 mod builder;
+mod overlay;
 mod ready;
 
 use std::sync::Arc;

@@ -20,6 +20,7 @@ use std::{
     },
 };
 
+use super::overlay::Overlay;
 use crate::{Address, Endpoint, SubConn};
 
 /// A READY SubConn, the endpoint it is for, and what the policy keeps for it.
@@ -43,36 +44,19 @@ pub struct ReadySubConn<D = ()> {
 /// ```
 pub struct ReadySet<D = ()> {
     entries: Arc<[ReadySubConn<D>]>,
-    flat: Arc<[u32]>,
+    /// Not a slice: it would be copied once more to come behind its reference counts.
+    flat: Arc<Vec<u32>>,
     overlay: Option<Arc<Overlay>>,
     len: usize,
-}
-
-/// How a set differs from its flat list.
-struct Overlay {
-    /// Indices into the flat list that are gone, ascending.
-    removed: Vec<u32>,
-    /// New places, ascending, each with its index in the whole set.
-    added: Vec<Added>,
-}
-
-#[derive(Clone, Copy)]
-struct Added {
-    /// In the whole set.
-    index: u32,
-    /// Among the entries.
-    place: u32,
-    /// How many of the flat list come first.
-    in_flat: u32,
 }
 
 /// What became of the entry at a place: whether it is READY now.
 pub(super) type Change = (u32, bool);
 
-/// How many differences a set carries before it is made flat. Small enough that finding an entry
-/// stays within two short binary searches and copying the overlay within a microsecond; large
-/// enough that the merge of 100,000 numbers is paid by many changes.
-pub(super) const OVERLAY_LIMIT: usize = 256;
+/// How many differences a set carries before it is made flat, where changes come one at a time. Small
+/// enough that copying the overlay stays within a microsecond; large enough that the merge of
+/// 100,000 numbers is paid by many changes.
+pub(super) const OVERLAY_LIMIT: usize = 255;
 
 /// A set of so many is always made flat: the merge of so few numbers costs no more than an overlay
 /// does.
@@ -201,7 +185,7 @@ impl<D> ReadySet<D> {
         Self {
             entries: entries.into(),
             len: ready.len(),
-            flat: ready.into(),
+            flat: Arc::new(ready),
             overlay: None,
         }
     }
@@ -221,48 +205,39 @@ impl<D> ReadySet<D> {
         if changes.len() > OVERLAY_LIMIT {
             return self.rebuilt(&changes);
         }
-        let (removed, added) = match self.overlay.as_deref() {
-            None => (&[][..], &[][..]),
-            Some(overlay) => (&overlay.removed[..], &overlay.added[..]),
+        let mut overlay = match self.overlay.as_deref() {
+            None => Overlay::with_room(changes.len()),
+            Some(overlay) => overlay.and_room(changes.len()),
         };
-        let mut gone = Vec::with_capacity(removed.len() + changes.len());
-        let mut new = Vec::with_capacity(added.len() + changes.len());
-        gone.extend_from_slice(removed);
-        new.extend_from_slice(added);
+        // The merge is dearer than an overlay, so that who comes with many changes at once may
+        // leave more of them behind.
+        let limit = OVERLAY_LIMIT + 2 * changes.len().saturating_sub(1);
+        let (mut first, mut len) = (usize::MAX, self.len);
         for (place, ready) in changes {
-            match self.flat.binary_search(&place) {
-                // In the flat list: it is gone or it is not.
-                Ok(index) => match (gone.binary_search(&(index as u32)), ready) {
-                    (Ok(at), true) => drop(gone.remove(at)),
-                    (Err(at), false) => gone.insert(at, index as u32),
-                    _ => {}
-                },
-                Err(in_flat) => {
-                    let found = new.binary_search_by_key(&place, |added| added.place);
-                    match (found, ready) {
-                        (Ok(at), false) => drop(new.remove(at)),
-                        (Err(at), true) => new.insert(at, Added::new(place, in_flat)),
-                        _ => {}
-                    }
-                }
+            let Some(moved) = overlay.set(&self.flat, place, ready) else {
+                continue;
+            };
+            first = first.min(moved);
+            match ready {
+                true => len += 1,
+                false => len -= 1,
             }
         }
-        let len = self.flat.len() - gone.len() + new.len();
-        let overlay = if gone.is_empty() && new.is_empty() {
-            None
-        } else if len <= FLAT_LIMIT || gone.len() + new.len() > OVERLAY_LIMIT {
-            return Self {
-                entries: self.entries.clone(),
-                flat: merged(&self.flat, &gone, &new),
-                overlay: None,
-                len,
-            };
-        } else {
-            Some(Arc::new(Overlay::new(gone, new)))
+        let (flat, overlay) = match overlay.len() {
+            0 => (self.flat.clone(), None),
+            // Once all are READY they stay flat, until more are lost than an overlay may hold: a set
+            // that came up is found by two indices, whatever was left over from its coming up.
+            many if many > limit || len <= FLAT_LIMIT || len == self.entries.len() => {
+                (Arc::new(overlay.merged(&self.flat)), None)
+            }
+            _ => {
+                overlay.count_from(first);
+                (self.flat.clone(), Some(Arc::new(overlay)))
+            }
         };
         Self {
             entries: self.entries.clone(),
-            flat: self.flat.clone(),
+            flat,
             overlay,
             len,
         }
@@ -283,31 +258,10 @@ impl<D> ReadySet<D> {
         Self {
             entries: self.entries.clone(),
             len: places.len(),
-            flat: places.into(),
+            flat: Arc::new(places),
             overlay: None,
         }
     }
-}
-
-/// `flat` without the indices `gone` and with the places `new`, all ascending.
-fn merged(flat: &[u32], gone: &[u32], new: &[Added]) -> Arc<[u32]> {
-    let mut places = Vec::with_capacity(flat.len() - gone.len() + new.len());
-    let mut new = new.iter().map(|added| added.place).peekable();
-    let mut from = 0;
-    // Runs between the gone ones, and within them between the new ones.
-    for until in gone.iter().map(|at| *at as usize).chain([flat.len()]) {
-        let mut run = &flat[from..until];
-        while let Some(place) = new.next_if(|place| run.last().is_some_and(|last| place < last)) {
-            let (before, after) = run.split_at(run.partition_point(|other| *other < place));
-            places.extend_from_slice(before);
-            places.push(place);
-            run = after;
-        }
-        places.extend_from_slice(run);
-        from = until + 1;
-    }
-    places.extend(new);
-    places.into()
 }
 
 impl<D> Clone for ReadySet<D> {
@@ -325,7 +279,7 @@ impl<D> Default for ReadySet<D> {
     fn default() -> Self {
         Self {
             entries: Arc::new([]),
-            flat: Arc::new([]),
+            flat: Arc::default(),
             overlay: None,
             len: 0,
         }
@@ -335,58 +289,5 @@ impl<D> Default for ReadySet<D> {
 impl<D> fmt::Debug for ReadySet<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
-    }
-}
-
-// === impl Added ===
-
-impl Added {
-    /// Its index follows from the others.
-    fn new(place: u32, in_flat: usize) -> Self {
-        Self {
-            index: 0,
-            place,
-            in_flat: in_flat as u32,
-        }
-    }
-}
-
-// === impl Overlay ===
-
-impl Overlay {
-    fn new(removed: Vec<u32>, mut added: Vec<Added>) -> Self {
-        let mut gone = 0;
-        for (before, added) in added.iter_mut().enumerate() {
-            // Survivors of the flat list that come first, and the new places that come first.
-            while removed.get(gone).is_some_and(|at| *at < added.in_flat) {
-                gone += 1;
-            }
-            added.index = added.in_flat - gone as u32 + before as u32;
-        }
-        Self { removed, added }
-    }
-
-    /// The place of the `index`-th of the whole set.
-    fn place(&self, flat: &[u32], index: usize) -> Option<u32> {
-        let found = self
-            .added
-            .binary_search_by_key(&index, |added| added.index as usize);
-        let new_before = match found {
-            Ok(at) => return self.added.get(at).map(|added| added.place),
-            Err(before) => before,
-        };
-        // The index among the survivors of the flat list; then past the removed ones before it. The
-        // r-th removed one has `removed[r] - r` survivors before it.
-        let survivor = index - new_before;
-        let (mut low, mut high) = (0, self.removed.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.removed[middle] as usize - middle <= survivor {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        flat.get(survivor + low).copied()
     }
 }
