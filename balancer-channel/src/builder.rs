@@ -16,6 +16,7 @@ use crate::{
     proxy::{HttpProxy, HttpProxyError, ProxyEnv},
     resolver::{DnsResolver, FixedResolver},
     rpc_config::RpcConfig,
+    runtime,
     target::{Kind, Scheme as TargetScheme},
     transport::{
         Connector, H2Options, KeepaliveOptions, ReplayBody, ReplayBudget, Security, TlsConfig,
@@ -99,6 +100,13 @@ pub enum BuildError {
     UserAgent(String),
     /// There is no tokio runtime here to run the channel on.
     NoRuntime,
+    /// The tokio runtime lacks what the channel needs of it.
+    RuntimeWithout {
+        /// `timers` or `I/O`.
+        what: &'static str,
+        /// The method of the runtime's builder that gives it.
+        enable: &'static str,
+    },
 }
 
 // === impl ChannelBuilder ===
@@ -348,8 +356,15 @@ impl ChannelBuilder {
 
     /// Makes the channel. It does nothing before its first RPC or [`Channel::connect`].
     ///
+    /// It runs on the tokio runtime that it is built within. That needs timers, and I/O unless byte
+    /// streams come from a [`dialer`](Self::dialer).
+    ///
     /// # Errors
     /// See [`BuildError`]; each says what is wrong with which setting.
+    ///
+    /// # Panics
+    /// Never. A runtime without timers or I/O makes tokio panic, which is caught here; a panic hook may
+    /// still print it.
     pub fn build(self) -> Result<Channel, BuildError> {
         let target: Target = self.target.parse().map_err(BuildError::Target)?;
         let security = self.security.ok_or(BuildError::NoSecurity)?;
@@ -357,7 +372,10 @@ impl ChannelBuilder {
         if matches!(security, Chosen::Plaintext) && self.rules.credentials.is_some() {
             return Err(BuildError::CallCredentialsOnPlaintext);
         }
-        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let handle = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let asks_dns = self.resolver.is_none() && matches!(target.kind(), Kind::Dns { .. });
+        let proxied = self.proxy.is_some() || self.proxy_from_env;
+        runtime::check(self.dialer.is_none() || asks_dns || proxied)?;
 
         let authority = self.authority.as_deref().unwrap_or(target.authority());
         let authority: Authority = authority
@@ -471,11 +489,11 @@ impl ChannelBuilder {
             },
             replay: ReplayBudget::new(self.replay_budget),
             spawn: {
-                let (tasks, runtime) = (tasks.clone(), runtime.clone());
-                Arc::new(move |task| drop(tasks.spawn_on(task, &runtime)))
+                let (tasks, handle) = (tasks.clone(), handle.clone());
+                Arc::new(move |task| drop(tasks.spawn_on(task, &handle)))
             },
         };
-        let env = TokioEnv::new(runtime, tasks, connector, registry, throttles, self.rules);
+        let env = TokioEnv::new(handle, tasks, connector, registry, throttles, self.rules);
         Ok(Channel::new(Core::new(Arc::new(env), settings)))
     }
 }
@@ -541,6 +559,10 @@ impl fmt::Display for BuildError {
             Self::Proxy(error) => error.fmt(f),
             Self::UserAgent(text) => write!(f, "user agent {text:?} is not a header value"),
             Self::NoRuntime => f.write_str("a channel must be built within a tokio runtime"),
+            Self::RuntimeWithout { what, enable } => write!(
+                f,
+                "the tokio runtime has no {what}: call {enable}() or enable_all() on its builder"
+            ),
         }
     }
 }

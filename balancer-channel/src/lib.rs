@@ -49,6 +49,7 @@ mod policies;
 mod proxy;
 mod resolver;
 mod rpc_config;
+mod runtime;
 mod status;
 mod sync;
 mod target;

@@ -15,9 +15,12 @@ use balancer_api::{Address, Endpoint};
 /// | `dns://1.2.3.4:53/host:port` | what this DNS server says |
 /// | `ipv4:1.2.3.4:80,5.6.7.8:80` | these addresses |
 /// | `ipv6:[::1]:80,[::2]:80` | these addresses |
-/// | `unix:path`, `unix:///path` | a socket of this machine |
+/// | `unix:path`, `unix:///path` | a socket of this machine; `%20` in the path is a space (RFC 3986) |
 /// | `passthrough:///anything` | the text as an address, as it stands |
 /// | `http://host:port`, `https://host:port` | as `dns`; must agree with the credentials |
+///
+/// An IPv6 address with a port has brackets. Without them `::1:80` could be an address and a port, or one
+/// long address: that is an error; `2001:db8::1` can only be an address and is taken for it.
 ///
 /// ```
 /// use balancer_channel::Target;
@@ -162,6 +165,7 @@ fn dns(rest: &str, scheme: Option<Scheme>) -> Result<Parsed, String> {
 /// `1.2.3.4`, `1.2.3.4:53`, `[::1]` or `[::1]:53`.
 fn dns_server(text: &str) -> Result<SocketAddr, String> {
     const PORT: u16 = 53;
+    bare_ipv6(text)?;
     let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     let ip = bare.unwrap_or(text).parse::<IpAddr>();
     ip.map(|ip| SocketAddr::new(ip, PORT))
@@ -203,7 +207,7 @@ fn name(text: &str, scheme: Option<Scheme>, default_port: u16) -> Result<Parsed,
             }
         };
         (host, port)
-    } else if text.parse::<Ipv6Addr>().is_ok() {
+    } else if bare_ipv6(text)?.is_some() {
         (text, default_port)
     } else {
         match text.rsplit_once(':') {
@@ -264,6 +268,23 @@ fn name(text: &str, scheme: Option<Scheme>, default_port: u16) -> Result<Parsed,
     ))
 }
 
+/// An IPv6 address without brackets; an error where it could be a shorter one and a port as well.
+fn bare_ipv6(text: &str) -> Result<Option<Ipv6Addr>, String> {
+    let Ok(ip) = text.parse::<Ipv6Addr>() else {
+        return Ok(None);
+    };
+    match text.rsplit_once(':') {
+        Some((shorter, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && shorter.parse::<Ipv6Addr>().is_ok() =>
+        {
+            Err(format!(
+                "{text} is ambiguous: write [{shorter}]:{port} with a port, or [{text}] without"
+            ))
+        }
+        _ => Ok(Some(ip)),
+    }
+}
+
 fn port_number(text: &str) -> Result<u16, String> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     match text.parse::<u16>() {
@@ -307,7 +328,7 @@ fn ipv4(text: &str) -> Result<SocketAddr, String> {
 fn ipv6(text: &str) -> Result<SocketAddr, String> {
     // A zone's percent sign is escaped in a URI.
     let text = &text.replace("%25", "%");
-    if let Ok(ip) = text.parse::<Ipv6Addr>() {
+    if let Some(ip) = bare_ipv6(text)? {
         return Ok(SocketAddrV6::new(ip, DEFAULT_PORT, 0, 0).into());
     }
     match text.parse::<SocketAddrV6>() {
@@ -345,12 +366,31 @@ fn unix(rest: &str) -> Result<Parsed, String> {
     if path.is_empty() {
         return Err("must name a socket".into());
     }
+    let path = percent_decoded(path)?;
     // The limit of sockaddr_un on Linux, with its closing zero; less elsewhere.
     if path.len() > 107 {
         return Err("a socket's path must be at most 107 bytes long".into());
     }
     let endpoint = Endpoint::from(Address::new(format!("unix:{path}")));
     Ok((Kind::Fixed(vec![endpoint]), "localhost".to_owned()))
+}
+
+/// A target is a URI: what stands in a path by its number is meant, decoded once.
+fn percent_decoded(path: &str) -> Result<String, String> {
+    let escapes = path
+        .match_indices('%')
+        .map(|(at, _)| path.get(at + 1..at + 3));
+    let mut whole = escapes
+        .map(|digits| digits.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit())));
+    if !whole.all(|whole| whole) {
+        return Err("a % must stand before two hexadecimal digits; a % itself is %25".into());
+    }
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8();
+    match decoded {
+        Ok(decoded) if !decoded.contains('\0') => Ok(decoded.into_owned()),
+        Ok(_) => Err("a socket's path must not contain a zero byte".into()),
+        Err(_) => Err("a socket's path must be UTF-8".into()),
+    }
 }
 
 fn passthrough(rest: &str) -> Result<Parsed, String> {

@@ -84,6 +84,44 @@ fn a_channel_may_be_dropped_where_there_is_no_runtime() {
     home.block_on(within(server.until(|journal| journal.open() == 0)));
 }
 
+/// Where tokio would panic the channel is not built, and says what to do about it.
+#[test]
+fn a_runtime_that_lacks_something_is_refused_by_name() {
+    let refusal = |home: &runtime::Runtime, target: &str| {
+        let _entered = home.enter();
+        let built = Channel::builder(target).plaintext().build();
+        built.expect_err("it could not live").to_string()
+    };
+    let bare = runtime::Builder::new_current_thread().build();
+    let without_timers = runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_io()
+        .build();
+    for home in [bare, without_timers] {
+        let home = home.expect("a runtime");
+        assert_eq!(
+            refusal(&home, "ipv4:127.0.0.1:1"),
+            "the tokio runtime has no timers: call enable_time() or enable_all() on its builder"
+        );
+    }
+    let home = runtime::Builder::new_current_thread().enable_time().build();
+    let home = home.expect("a runtime");
+    for target in ["ipv4:127.0.0.1:1", "dns:///localhost:1"] {
+        assert_eq!(
+            refusal(&home, target),
+            "the tokio runtime has no I/O: call enable_io() or enable_all() on its builder"
+        );
+    }
+    // With byte streams of the application's own there is nothing that it would be needed for.
+    home.block_on(async {
+        let server = Arc::new(Server::in_memory(Backend::new("a")));
+        let channel = piped(std::slice::from_ref(&server)).build();
+        let channel = channel.expect("a channel");
+        within(echo(&channel, text("hello"))).await.expect("served");
+        within(channel.close()).await;
+    });
+}
+
 #[test]
 fn a_thread_may_block_on_an_rpc() {
     let home = runtime::Runtime::new().expect("a runtime");

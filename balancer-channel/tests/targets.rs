@@ -1,6 +1,6 @@
 //! The forms of a target, and what is said of texts that are none.
 
-use balancer_channel::Target;
+use balancer_channel::{Channel, Target};
 
 #[test]
 fn each_form_has_one_authority() {
@@ -15,12 +15,19 @@ fn each_form_has_one_authority() {
         ("https://greeter.prod", "greeter.prod"),
         ("127.0.0.1:80", "127.0.0.1:80"),
         ("[::1]:80", "[::1]:80"),
+        ("::1", "[::1]:443"),
+        ("2001:db8::1", "[2001:db8::1]:443"),
+        ("::1:f80", "[::1:f80]:443"),
+        ("[::1:80]", "[::1:80]:443"),
+        ("1:2:3:4:5:6:7:80", "[1:2:3:4:5:6:7:80]:443"),
+        ("ipv6:2001:db8::1", "[2001:db8::1]:443"),
         ("ipv4:127.0.0.1:80,127.0.0.2:81", "127.0.0.1:80"),
         ("ipv4:127.0.0.1", "127.0.0.1:443"),
         ("ipv6:[::1]:80,[::2]:80", "[::1]:80"),
         ("ipv6:[fe80::1%251]:80", "[fe80::1]:80"),
         ("unix:relative.sock", "localhost"),
         ("unix:///absolute.sock", "localhost"),
+        ("unix:with%20a%20space", "localhost"),
         ("passthrough:///anything:1", "anything:1"),
         ("passthrough:///user:secret@host:1", "localhost"),
     ];
@@ -48,6 +55,11 @@ fn what_is_no_target_is_told_why() {
         ("host/path:80", "'/'"),
         ("::1::80:", "brackets"),
         ("[::1:80", "bracket"),
+        ("::1:80", "write [::1]:80 with a port, or [::1:80] without"),
+        ("dns:///2001:db8::1:8080", "write [2001:db8::1]:8080"),
+        ("ipv6:::1:80", "write [::1]:80"),
+        ("dns://::1:53/host", "write [::1]:53"),
+        ("::1:50051", "brackets"),
         ("[::1]80", "not a port"),
         ("[127.0.0.1]:80", "not an IPv6"),
         ("ipv4:", "not an IPv4"),
@@ -57,6 +69,11 @@ fn what_is_no_target_is_told_why() {
         ("ipv6:[::1]:0", "port 0"),
         ("ipv6:nonsense", "not an IPv6"),
         ("unix:", "must name a socket"),
+        ("unix:50%", "two hexadecimal digits"),
+        ("unix:%2", "two hexadecimal digits"),
+        ("unix:%zz", "two hexadecimal digits"),
+        ("unix:a%00b", "zero byte"),
+        ("unix:%ff", "UTF-8"),
         ("unix://host/path", "unix:///absolute"),
         ("dns://host:80", "three slashes"),
         ("dns://ns.example/host:80", "an IP address"),
@@ -87,4 +104,29 @@ fn what_is_no_target_is_told_why() {
         "the text is cut: {} bytes",
         error.len()
     );
+}
+
+/// Both forms are URIs: what is written by its number is meant, and decoded once.
+#[tokio::test]
+async fn a_sockets_path_may_be_percent_encoded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().to_str().expect("UTF-8");
+    for (written, meant) in [("a%20b", "a b"), ("c%2525", "c%25"), ("d-ä", "d-ä")] {
+        let socket = tokio::net::UnixListener::bind(format!("{folder}/{meant}")).expect("bound");
+        for target in [
+            format!("unix:{folder}/{written}"),
+            format!("unix://{folder}/{written}"),
+        ] {
+            let channel = Channel::builder(&target).plaintext().build();
+            let channel = channel.expect("a channel");
+            let connecting = channel.connect();
+            let accepted = async { socket.accept().await.map(drop) };
+            let patience = std::time::Duration::from_secs(10);
+            let accepted = tokio::time::timeout(patience, accepted);
+            let (_, accepted) = tokio::join!(connecting, accepted);
+            let accepted = accepted.unwrap_or_else(|_| panic!("{target}: must reach its socket"));
+            accepted.unwrap_or_else(|error| panic!("{target}: {error}"));
+            channel.close().await;
+        }
+    }
 }

@@ -12,7 +12,7 @@ use super::io::RawIo;
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Opens a stream to `address`: `ip:port`, `[ip6]:port`, `host:port`, `unix:path` or
-/// `unix:///path`. A dialer of the application's is given the text as it is.
+/// `unix:///path`, the path as it stands. A dialer of the application's is given the text as it is.
 ///
 /// # Errors
 /// The system's; without the address.
@@ -24,7 +24,9 @@ pub(crate) async fn dial(address: &str, dialer: Option<&dyn Dialer>) -> io::Resu
         return Ok(RawIo::boxed(dialer.dial(address).await?));
     }
     if let Some(path) = address.strip_prefix("unix:") {
-        return dial_unix(path.strip_prefix("//").unwrap_or(path)).await;
+        let absolute = path.strip_prefix("//");
+        let absolute = absolute.filter(|path| path.starts_with('/'));
+        return dial_unix(absolute.unwrap_or(path)).await;
     }
     // A host name is looked up here, and its addresses are tried in turn.
     let stream = TcpStream::connect(address).await?;
