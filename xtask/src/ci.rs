@@ -9,7 +9,7 @@ use clap::Args;
 use crate::report::Outcome;
 use crate::workspace::{Workspace, run as run_command};
 use crate::{
-    bench, conformance, hygiene, interop, mutants, new_policy, newcomer, pains, reliability,
+    bench, conformance, hygiene, interop, loom, mutants, new_policy, newcomer, pains, reliability,
     sim_channel, tidy,
 };
 
@@ -66,7 +66,7 @@ pub const STEPS: &[Step] = &[
     },
     Step {
         name: "loom",
-        run: loom,
+        run: loom::run,
     },
     Step {
         name: "shuttle",
@@ -209,15 +209,6 @@ fn step_names() -> clap::builder::PossibleValuesParser {
 }
 
 // === The steps that are plain cargo commands ===
-
-/// Every interleaving of the small models of the channel and its core.
-pub fn loom(workspace: &Workspace) -> Result<Outcome> {
-    for package in ["balancer-channel-core", "balancer-channel"] {
-        let models = ["test", "--release", "-p", package, "--features", "loom"];
-        run_command(workspace.cargo(models.into_iter().chain(["--test", "loom"])))?;
-    }
-    Ok(Outcome::pass())
-}
 
 /// 100,000 random schedules of the channel's core.
 pub fn shuttle(workspace: &Workspace) -> Result<Outcome> {

@@ -11,6 +11,7 @@ pub mod conformance;
 pub mod fuzz;
 pub mod hygiene;
 pub mod interop;
+pub mod loom;
 pub mod mutants;
 pub mod new_policy;
 pub mod newcomer;

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::loom;
 use crate::report::{Outcome, Skip};
 use crate::workspace::Workspace;
 
 pub use bugs::{BUGS, Bug};
 use memory::Memory;
-pub(crate) use programs::Programs;
+pub(crate) use programs::{Programs, heard};
 pub use rows::{How, ROWS, Row, Test};
 pub use table::{Entry, Verdict, amended, markdown, parse};
 
@@ -197,6 +198,16 @@ impl Row {
             }
             How::Bugs => programs.bugs(self.id).map(|entry| vec![entry]),
             How::Repeat(packages) => programs.repeat(self.id, packages).map(|entry| vec![entry]),
+            How::Loom => {
+                let bound = match size {
+                    Size::Full => loom::BOUND + 1,
+                    Size::Ci | Size::Short => loom::BOUND,
+                };
+                loom::explore(workspace, bound).map(|models| {
+                    let measured = loom::summary(&models);
+                    vec![Entry::new(self.id, measured, Verdict::Pass)]
+                })
+            }
             How::Command(name, run) => Ok(vec![match run(workspace) {
                 Ok(outcome) => match outcome.skipped.first() {
                     Some(skip) => Entry::skip(self.id, &skip.to_string()),

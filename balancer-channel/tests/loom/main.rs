@@ -3,7 +3,8 @@
 //! `transport/admission.rs` is compiled into this test with `loom`'s atomics and mutexes in place of
 //! the real ones. A lost wake-up is a deadlock, which `loom` reports.
 //!
-//! `cargo test -p balancer-channel --features loom --test loom --release`
+//! `cargo test -p balancer-channel --features loom --test loom --release`; the environment variable
+//! `BALANCER_LOOM_BOUND` says how many preemptions are explored (2).
 
 #[path = "../../src/transport/admission.rs"]
 #[allow(
@@ -12,5 +13,7 @@
     reason = "a part of a library, without the rest"
 )]
 mod admission;
+#[path = "../../../balancer-channel-core/tests/loom/explore.rs"]
+mod explore;
 mod models;
 mod sync;

@@ -4,14 +4,10 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use loom::{future::block_on, thread};
 
-use crate::admission::{Admission, Admit, Ticket};
-
-/// Explores with up to three preemptions: what needs more is rarer than what these models miss.
-fn model(check: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(check);
-}
+use crate::{
+    admission::{Admission, Admit, Ticket},
+    explore::model,
+};
 
 fn admission(limit: usize) -> Arc<Admission> {
     let admission = Arc::new(Admission::new());
@@ -32,7 +28,7 @@ fn admitted(admission: &Admission) -> Admit {
 /// One stream may be open, and two RPCs want one: both get it, one after the other.
 #[test]
 fn an_end_admits_the_next() {
-    model(|| {
+    model("release / admit", || {
         let admission = admission(1);
         let other = admission.clone();
         let rpc = thread::spawn(move || {
@@ -49,7 +45,7 @@ fn an_end_admits_the_next() {
 /// Two wait while one stream is open: its end and theirs admit them all.
 #[test]
 fn two_wait_for_one() {
-    model(|| {
+    model("two wait / one release", || {
         let admission = admission(1);
         assert_eq!(admission.try_admit(), Admit::Granted);
         let rpcs = [(); 2].map(|()| {
@@ -70,7 +66,7 @@ fn two_wait_for_one() {
 /// The peer raises its limit while an RPC comes to wait.
 #[test]
 fn a_limit_that_is_raised() {
-    model(|| {
+    model("limit / admit", || {
         let admission = admission(0);
         let other = admission.clone();
         let rpc = thread::spawn(move || {
@@ -87,7 +83,7 @@ fn a_limit_that_is_raised() {
 /// stream, and never waits for ever.
 #[test]
 fn admit_release_and_goaway() {
-    model(|| {
+    model("admit / release / goaway", || {
         let admission = admission(1);
         assert_eq!(admission.try_admit(), Admit::Granted);
         let other = admission.clone();
@@ -110,7 +106,7 @@ fn admit_release_and_goaway() {
 /// An RPC is cancelled while the stream that it waits for becomes free: the next one gets it.
 #[test]
 fn a_place_that_is_given_up() {
-    model(|| {
+    model("release / cancel / admit", || {
         let admission = admission(1);
         assert_eq!(admission.try_admit(), Admit::Granted);
         // The first in the queue looks once, and is dropped whatever became of it.

@@ -117,7 +117,7 @@ impl Programs {
                     command.args(["--quiet", "--test-threads", threads]);
                     command.current_dir(&program.directory);
                     runs += 1;
-                    if !run(command)?.1 {
+                    if !heard(command)?.1 {
                         failed.insert(format!("{package} {target} on {threads}"));
                     }
                 }
@@ -197,7 +197,7 @@ fn run_tests(
         // One process for all names, so that they share the cores.
         let mut command = command(programs, test.package, test.program)?;
         command.args(test.names).envs(told.iter().copied());
-        let (lines, success) = run(command)?;
+        let (lines, success) = heard(command)?;
         let ok = |line: &&String| line.ends_with("... ok");
         passed += lines.iter().filter(ok).count();
         let named = test.names.iter().filter(|name| {
@@ -279,7 +279,7 @@ fn built(
 }
 
 /// Runs a test program and shows what it says; its lines, and whether it ended well.
-fn run(mut command: Command) -> Result<(Vec<String>, bool)> {
+pub(crate) fn heard(mut command: Command) -> Result<(Vec<String>, bool)> {
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
@@ -317,14 +317,14 @@ impl Row {
                 tests.map(|test| test.package).collect()
             }
             How::Repeat(packages) => packages.to_vec(),
-            How::Release(..) | How::Command(..) | How::NotYet(_) => Vec::new(),
+            How::Release(..) | How::Loom | How::Command(..) | How::NotYet(_) => Vec::new(),
         }
     }
 }
 
 /// Runs a scenario and reads the rows it speaks for; row `id` must be among them.
 fn measured(command: Command, id: u32, name: &str) -> Result<Vec<Entry>> {
-    let (lines, success) = run(command)?;
+    let (lines, success) = heard(command)?;
     let mut entries: Vec<Entry> = lines.iter().filter_map(|line| parse(line)).collect();
     if !entries.iter().any(|entry| entry.id == id) {
         let why = format!("{name} did not say what it measured");

@@ -1,4 +1,4 @@
-//! The models: two or three threads, a few operations each.
+//! Models of the picker cell alone: two or three threads, a few operations each.
 
 use std::{
     future::Future,
@@ -11,6 +11,7 @@ use balancer_api::{Code, ConnectivityState as State, QueuePicker, Status};
 use loom::{future::block_on, sync::Notify, thread};
 
 use crate::{
+    explore::model,
     picker_cell::{PickerCell, Published},
     sync::{AtomicBool, AtomicU32, AtomicUsize},
 };
@@ -22,13 +23,6 @@ type Cell = PickerCell<()>;
 enum Found {
     Picker(u64),
     Closed,
-}
-
-/// Explores with up to three preemptions: what needs more is rarer than what these models miss.
-fn model(check: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(check);
 }
 
 /// The cell of a channel that is awake.
@@ -93,7 +87,7 @@ fn awake() {
 
 #[test]
 fn publish_and_park() {
-    model(|| {
+    model("publish / park", || {
         let cell = cell(2);
         let waiter = {
             let cell = cell.clone();
@@ -107,7 +101,7 @@ fn publish_and_park() {
 
 #[test]
 fn two_publications_and_one_waiter() {
-    model(|| {
+    model("two publishes / one waiter", || {
         let cell = cell(2);
         let waiter = {
             let cell = cell.clone();
@@ -122,7 +116,7 @@ fn two_publications_and_one_waiter() {
 
 #[test]
 fn one_publication_and_two_waiters() {
-    model(|| {
+    model("one publish / two waiters", || {
         let cell = cell(2);
         let waiters = [(), ()].map(|()| {
             let cell = cell.clone();
@@ -138,7 +132,7 @@ fn one_publication_and_two_waiters() {
 
 #[test]
 fn park_publish_and_cancel() {
-    model(|| {
+    model("park / publish / cancel", || {
         let cell = cell(2);
         let cancelled = {
             let cell = cell.clone();
@@ -162,7 +156,7 @@ fn park_publish_and_cancel() {
 
 #[test]
 fn a_place_that_was_given_up_is_another_waiters() {
-    model(|| {
+    model("a place that was given up", || {
         let cell = cell(2);
         {
             let mut next = pin!(cell.next(0));
@@ -181,7 +175,7 @@ fn a_place_that_was_given_up_is_another_waiters() {
 
 #[test]
 fn park_and_close() {
-    model(|| {
+    model("park / close", || {
         let cell = cell(2);
         let waiter = {
             let cell = cell.clone();
@@ -195,7 +189,7 @@ fn park_and_close() {
 
 #[test]
 fn publish_and_close() {
-    model(|| {
+    model("publish / close", || {
         let cell = cell(2);
         let waiter = {
             let cell = cell.clone();
@@ -217,7 +211,7 @@ fn publish_and_close() {
 fn going_idle_and_an_rpc() {
     // The RPC has asked a picker that told it to wait; the channel goes to sleep. The RPC must wake
     // it, whichever comes first, and then be served.
-    model(|| {
+    model("enter idle / RPC", || {
         let cell = cell(2);
         publish(&cell);
         let request = Arc::new(Notify::new());
@@ -238,7 +232,7 @@ fn going_idle_and_an_rpc() {
 #[test]
 fn a_sleep_that_is_over_asks_nobody() {
     // Asleep, woken, asleep again: an RPC that meets any moment of it wakes the last sleep.
-    model(|| {
+    model("enter idle / leave idle / RPC", || {
         let cell = cell(2);
         let wanted = Arc::new((AtomicUsize::new(0), Notify::new()));
         let waiter = {
@@ -265,7 +259,7 @@ fn a_sleep_that_is_over_asks_nobody() {
 
 #[test]
 fn no_more_wait_than_may() {
-    model(|| {
+    model("a queue that is full", || {
         let cell = cell(1);
         let mut first = Box::pin(cell.next(0));
         let cx = &mut Context::from_waker(Waker::noop());
