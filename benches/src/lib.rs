@@ -9,11 +9,13 @@ pub mod caller;
 pub mod client;
 pub mod clock;
 pub mod contenders;
+pub mod crowd;
 pub mod echo;
 pub mod fleet;
 pub mod load;
 pub mod picks;
 pub mod random;
+pub mod waiting;
 
 /// The snippets of the README, compiled and run.
 #[cfg(doctest)]

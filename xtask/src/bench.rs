@@ -1,11 +1,13 @@
 //! `cargo xtask bench`: what an RPC costs, beside its floors and its rivals, in one run.
 
 mod bars;
+mod channel;
 mod counts;
 mod document;
 mod full;
 mod gate;
 mod go;
+mod held;
 mod machine;
 mod plan;
 mod plot;
@@ -22,6 +24,12 @@ use crate::{report::Outcome, workspace::Workspace};
 
 pub use gate::check;
 pub use stats::{Bar, Estimate, Verdict, median, ratios};
+
+/// What `--only` calls the policy by itself.
+const POLICY: &str = "policy";
+
+/// What `--only` calls the channel beside its RPCs.
+const CHANNEL: &str = "channel";
 
 /// What to bench.
 #[derive(Debug, Args)]
@@ -42,7 +50,8 @@ pub struct Options {
     /// Measure grpc-go, too, where a Go toolchain is installed.
     #[arg(long)]
     go: bool,
-    /// This load only; may be given more than once. Leaves out the policy and writes nothing.
+    /// This load only, or the policy by itself, or the channel beside its RPCs; may be given more than
+    /// once. Writes nothing.
     #[arg(long, value_name = "LOAD", value_parser = loads())]
     only: Vec<String>,
     /// Print the figures and leave docs/performance.md as it is.
@@ -61,6 +70,13 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
     full::run(workspace, options)
 }
 
+impl Options {
+    fn wants(&self, what: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == what)
+    }
+}
+
 fn loads() -> clap::builder::PossibleValuesParser {
-    clap::builder::PossibleValuesParser::new(plan::SCENARIOS.iter().map(|load| load.name))
+    let loads = plan::SCENARIOS.iter().map(|load| load.name);
+    clap::builder::PossibleValuesParser::new(loads.chain([POLICY, CHANNEL]))
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use super::{
     bars::Promise,
     counts::Counted,
+    held::Rows,
     machine::Machine,
     plan::{CONTENDERS, GO, Kind, OURS},
     plot::{self, Group, Line},
@@ -28,6 +29,7 @@ pub(super) struct Found {
     /// By contender.
     pub profiles: Vec<(&'static str, Parts)>,
     pub policy: Policy,
+    pub channel: Rows,
     pub promises: Vec<Promise>,
     /// What was left out, and why.
     pub absent: Vec<String>,
@@ -88,7 +90,10 @@ pub(super) fn figures(found: &Found) -> String {
         .iter()
         .for_each(|counted| counts(&mut text, counted));
     profiles(&mut text, &found.profiles);
-    policy(&mut text, &found.policy);
+    text.push_str("### The policy by itself\n\nOver SubConns that exist in name only.\n\n");
+    rows(&mut text, &found.policy.rows);
+    text.push_str("### The channel beside its RPCs\n\n");
+    rows(&mut text, &found.channel);
     text
 }
 
@@ -211,12 +216,9 @@ fn profiles(text: &mut String, profiles: &[(&'static str, Parts)]) {
     text.push_str("\n\n");
 }
 
-fn policy(text: &mut String, policy: &Policy) {
-    text.push_str(
-        "### The policy by itself\n\nOver SubConns that exist in name only.\n\n| what | is | | bar | \
-         |\n|---|---|---|---|---|\n",
-    );
-    for held in &policy.rows {
+fn rows(text: &mut String, rows: &Rows) {
+    text.push_str("| what | is | | bar | |\n|---|---|---|---|---|\n");
+    for held in &rows.0 {
         let (bar, verdict) = match held.bar {
             Some(bar) => (bar.to_string(), held.is.against(bar).to_string()),
             None => (String::new(), String::new()),

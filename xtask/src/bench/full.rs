@@ -3,10 +3,11 @@
 use anyhow::{Result, bail, ensure};
 
 use super::{
-    Options, bars,
+    CHANNEL, Options, POLICY, bars, channel,
     counts::{self, Counted},
     document::{self, Found},
     go::Go,
+    held::Rows,
     machine::Machine,
     plan::{BACKENDS, BALANCE_LIST, CONTENDERS, FLOOR, OURS, SCENARIOS, Scenario},
     policy, profile,
@@ -94,12 +95,12 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
     let scenarios: Vec<&'static Scenario> = SCENARIOS
         .iter()
         .filter(|one| !options.quick || QUICK_SCENARIOS.contains(&one.name))
-        .filter(|one| options.only.is_empty() || options.only.iter().any(|only| only == one.name))
+        .filter(|one| options.wants(one.name))
         .collect();
     let turns: usize = scenarios.iter().map(|one| one.contenders().count()).sum();
     let go_turns = go.iter().count() * scenarios.iter().filter(|one| one.has_go()).count();
     let rounds = (turns + go_turns) * effort.rounds;
-    let mut progress = Progress::new(rounds + turns + policy::STEPS);
+    let mut progress = Progress::new(rounds + turns + policy::STEPS + channel::STEPS);
 
     let scratch = tempfile::tempdir()?;
     let plain = Server::start(&binaries, BACKENDS, None)?;
@@ -115,6 +116,7 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
         counted: Vec::new(),
         profiles: Vec::new(),
         policy: policy::Policy::default(),
+        channel: Rows::default(),
         promises: Vec::new(),
         absent: Vec::new(),
     };
@@ -161,8 +163,11 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
             found.profiles.push((contender.name, parts));
         }
     }
-    if options.only.is_empty() {
+    if options.wants(POLICY) {
         found.policy = policy::run(&binaries, features, callgrind, effort, &mut progress)?;
+    }
+    if options.wants(CHANNEL) {
+        found.channel = channel::run(&binaries, effort, &mut progress)?;
     }
     drop(progress);
     found.absent = absent;
@@ -186,7 +191,7 @@ fn judge(found: &Found) -> Result<()> {
         bail!("{name} was not measured everywhere, so nothing is proven");
     }
     let promises = found.promises.iter().map(|one| (&one.what, one.verdict()));
-    let held = found.policy.rows.iter();
+    let held = found.policy.rows.0.iter().chain(&found.channel.0);
     let held = held.filter_map(|one| Some((&one.what, one.is.against(one.bar?))));
     let verdicts: Vec<_> = promises.chain(held).collect();
     let count = |wanted| verdicts.iter().filter(|(_, is)| *is == wanted).count();

@@ -3,24 +3,16 @@
 use anyhow::Result;
 
 use super::{
+    held::Rows,
     rounds::{Effort, Progress},
     run::{Binaries, number},
     stats::{Bar, Estimate, median, ratios},
 };
 
-/// A figure of the policy, and what it may be.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub what: String,
-    pub unit: &'static str,
-    pub is: Estimate,
-    pub bar: Option<Bar>,
-}
-
 /// What was measured.
 #[derive(Debug, Default)]
 pub(super) struct Policy {
-    pub rows: Vec<Held>,
+    pub rows: Rows,
     /// Microseconds per SubConn to start, by the number of backends, for the plot.
     pub start: Vec<(f64, f64)>,
     /// The same of a flap.
@@ -72,7 +64,7 @@ fn instructions(
     for backends in ["2", "1000", "100000"] {
         let args = ["pick", "--backends", backends];
         let is = binaries.pick_instructions(&args, Some(PICK))?;
-        policy.hold(
+        policy.rows.hold(
             format!("a pick through `dyn Picker`, {backends} backends"),
             "instructions",
             Estimate::exact(is),
@@ -81,7 +73,7 @@ fn instructions(
     }
     let args = ["pick", "--backends", "10000", "--lost", "256"];
     let is = binaries.pick_instructions(&args, Some(PICK))?;
-    policy.hold(
+    policy.rows.hold(
         "the same after 256 backends of 10000 were lost one by one",
         "instructions",
         Estimate::exact(is),
@@ -93,13 +85,13 @@ fn instructions(
         binaries.pick_instructions(&args, None)
     };
     let ours = whole("ours")?;
-    policy.hold(
+    policy.rows.hold(
         "loading the current picker before it",
         "instructions",
         Estimate::exact(whole("ours-loaded")? - ours),
         Some(Bar::AtMost(90.0)),
     );
-    policy.hold(
+    policy.rows.hold(
         "a pick, its call and the drop of its answer",
         "instructions",
         Estimate::exact(ours),
@@ -108,7 +100,7 @@ fn instructions(
     growth_of_instructions(binaries, policy, progress)?;
     for (picker, what) in rivals(features) {
         progress.step(&format!("instructions of {what}"));
-        policy.hold(
+        policy.rows.hold(
             format!("{what}, 1000 backends"),
             "instructions",
             Estimate::exact(whole(picker)?),
@@ -131,14 +123,14 @@ fn growth_of_instructions(
             let backends = size.to_string();
             let args = ["start", "--backends", &backends, "--burst", burst];
             each.push(binaries.policy_instructions(&args, BRING_UP)? / *size as f64);
-            policy.hold(
+            policy.rows.hold(
                 format!("IDLE to READY, {size} backends, {burst} at a time, each"),
                 "instructions",
                 Estimate::exact(each[each.len() - 1]),
                 None,
             );
         }
-        policy.hold(
+        policy.rows.hold(
             format!("exponent of their growth from 1000 to 100000, {burst} at a time"),
             "",
             Estimate::exact(exponent(&each)),
@@ -173,7 +165,7 @@ fn picks(
         (0..effort.rounds).map(|_| time(picker, threads)).collect()
     };
     progress.step("time of a pick");
-    policy.hold(
+    policy.rows.hold(
         "a pick and the drop of its answer, 1000 backends",
         "ns",
         Estimate::of(&rounds("ours", "1")?),
@@ -181,7 +173,7 @@ fn picks(
     );
     for (picker, what) in rivals(features) {
         progress.step(&format!("time of {what}"));
-        policy.hold(
+        policy.rows.hold(
             format!("{what}, 1000 backends"),
             "ns",
             Estimate::of(&rounds(picker, "1")?),
@@ -202,7 +194,7 @@ fn picks(
     } else {
         ", which did not run at once here"
     };
-    policy.hold(
+    policy.rows.hold(
         format!("two threads picking at once{ran}, to a bare shared `fetch_add`"),
         "times",
         Estimate::of(&ratios(&ours, &counter)),
@@ -230,7 +222,7 @@ fn changes(
             let args = ["start", "--backends", &backends, "--burst", burst];
             let each = repeat(&args, "ns_per_sub_conn", 1e3)?;
             medians.push(median(&each));
-            policy.hold(
+            policy.rows.hold(
                 format!("IDLE to READY, {size} backends, {burst} at a time, each"),
                 "µs",
                 Estimate::of(&each),
@@ -240,7 +232,7 @@ fn changes(
                 policy.start.push((*size as f64, median(&each)));
             }
         }
-        policy.hold(
+        policy.rows.hold(
             format!("exponent of that time's growth from 1000 to 100000, {burst} at a time"),
             "",
             Estimate::exact(exponent(&medians)),
@@ -253,7 +245,7 @@ fn changes(
         let args = ["flap", "--backends", &backends, "--count", "10000"];
         let each = repeat(&args, "ns_per_flap", 1e3)?;
         policy.flap.push((*size as f64, median(&each)));
-        policy.hold(
+        policy.rows.hold(
             format!("a flap of a random one of {size} backends, over 10000 flaps"),
             "µs",
             Estimate::of(&each),
@@ -262,7 +254,7 @@ fn changes(
         // The least of the runs: what the policy takes, and not what the machine took from it.
         let worst = repeat(&args, "worst_ns", 1e6)?;
         let least = worst.iter().copied().fold(f64::INFINITY, f64::min);
-        policy.hold(
+        policy.rows.hold(
             format!("the worst single flap of them, {size} backends"),
             "ms",
             Estimate::exact(least),
@@ -271,7 +263,7 @@ fn changes(
     }
     progress.step("the same list again");
     let args = ["same-list", "--backends", "100000"];
-    policy.hold(
+    policy.rows.hold(
         "an identical list of 100000 addresses",
         "ms",
         Estimate::of(&repeat(&args, "ns", 1e6)?),
@@ -281,7 +273,7 @@ fn changes(
     for size in ["1000", "100000"] {
         let args = ["memory", "--backends", size];
         let bytes = number(&binaries.policy(&args)?, "bytes_per_sub_conn")?;
-        policy.hold(
+        policy.rows.hold(
             format!("policy and picker per SubConn, {size} backends"),
             "bytes",
             Estimate::exact(bytes),
@@ -301,23 +293,4 @@ fn rivals(features: &[&str]) -> Vec<(&'static str, &'static str)> {
         rivals.push(("pingora", "pingora's round robin"));
     }
     rivals
-}
-
-// === impl Policy ===
-
-impl Policy {
-    fn hold(
-        &mut self,
-        what: impl Into<String>,
-        unit: &'static str,
-        is: Estimate,
-        bar: Option<Bar>,
-    ) {
-        self.rows.push(Held {
-            what: what.into(),
-            unit,
-            is,
-            bar,
-        });
-    }
 }

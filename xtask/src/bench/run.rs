@@ -136,6 +136,13 @@ impl Binaries {
         object(command)
     }
 
+    /// What `bench-channel` prints on the client's processor.
+    pub(super) fn channel(&self, args: &[&str]) -> Result<Value> {
+        let mut command = limited(&self.path("bench-channel"));
+        command.args(args);
+        object(command)
+    }
+
     /// What `bench-policy` prints on the client's processor.
     pub(super) fn policy(&self, args: &[&str]) -> Result<Value> {
         let mut command = limited(&self.path("bench-policy"));
@@ -262,6 +269,11 @@ impl Job<'_> {
 // === impl Server ===
 
 impl Server {
+    /// Where they listen, separated by commas.
+    pub(super) fn addresses(&self) -> &str {
+        &self.addresses
+    }
+
     /// So many of them, in one process; with TLS where `ca` says where to put their certificate.
     pub(super) fn start(binaries: &Binaries, backends: usize, ca: Option<PathBuf>) -> Result<Self> {
         let program = binaries.path("bench-server");

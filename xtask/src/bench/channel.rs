@@ -1,0 +1,138 @@
+//! What the channel costs beside its RPCs: those that wait, many connections, doing nothing.
+
+use anyhow::Result;
+
+use super::{
+    held::Rows,
+    rounds::{Effort, Progress},
+    run::{Binaries, Server, number},
+    stats::{Bar, Estimate, ratios},
+};
+
+/// RPCs that wait at once.
+const WAITING: &str = "100000";
+
+/// Connections that are made at once.
+const CROWD: usize = 1_000;
+
+/// Milliseconds that a channel is looked at while it has nothing to do.
+const REST: &str = "2000";
+
+/// Looking at the clock is not nothing: what a channel without work may be seen to use in that time,
+/// in milliseconds.
+const NOTHING: f64 = 1.0;
+
+/// How many steps a run takes, for the progress.
+pub(super) const STEPS: usize = 4;
+
+/// Measures it.
+pub(super) fn run(binaries: &Binaries, effort: Effort, progress: &mut Progress) -> Result<Rows> {
+    let mut rows = Rows::default();
+    waiting(binaries, effort, &mut rows, progress)?;
+    crowd(binaries, effort, &mut rows, progress)?;
+    idle(binaries, &mut rows, progress)?;
+    Ok(rows)
+}
+
+fn waiting(
+    binaries: &Binaries,
+    effort: Effort,
+    rows: &mut Rows,
+    progress: &mut Progress,
+) -> Result<()> {
+    progress.step("RPCs that wait");
+    let ends = [("sent nowhere", &[][..]), ("failed", &["--fail"][..])];
+    for (end, args) in ends {
+        let args: Vec<&str> = ["wait", "--rpcs", WAITING]
+            .iter()
+            .chain(args)
+            .copied()
+            .collect();
+        let (mut cpu, mut object) = (Vec::new(), serde_json::Value::Null);
+        for _ in 0..effort.rounds.min(5) {
+            object = binaries.channel(&args)?;
+            cpu.push(number(&object, "cpu_ms")?);
+        }
+        rows.hold(
+            format!("{WAITING} RPCs that wait: released, asked again, {end}; CPU"),
+            "ms",
+            Estimate::of(&cpu),
+            Some(Bar::AtMost(200.0)),
+        );
+        if args.len() == 3 {
+            let held = number(&object, "bytes")?;
+            rows.hold(
+                "heap of one that waits",
+                "bytes",
+                Estimate::exact(held),
+                None,
+            );
+            let future = number(&object, "future")?;
+            rows.hold(
+                "a wait, in the RPC's own future",
+                "bytes",
+                Estimate::exact(future),
+                None,
+            );
+        }
+    }
+    Ok(())
+}
+
+fn crowd(
+    binaries: &Binaries,
+    effort: Effort,
+    rows: &mut Rows,
+    progress: &mut Progress,
+) -> Result<()> {
+    progress.step(&format!("{CROWD} connections"));
+    let server = Server::start(binaries, CROWD, None)?;
+    let connect = |who: &str| binaries.channel(&["connect", "--who", who, server.addresses()]);
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for round in 0..effort.rounds {
+        // In turn, so that neither is always the one that finds the servers warm.
+        if round % 2 == 0 {
+            ours.push(connect("ours")?);
+            bare.push(connect("bare-h2")?);
+        } else {
+            bare.push(connect("bare-h2")?);
+            ours.push(connect("ours")?);
+        }
+    }
+    for (field, what) in [("wall_ms", "wall time"), ("cpu_ms", "client CPU")] {
+        let of = |all: &[serde_json::Value]| -> Result<Vec<f64>> {
+            all.iter().map(|one| number(one, field)).collect()
+        };
+        rows.hold(
+            format!("{CROWD} connections up, {what}, to bare `h2`"),
+            "times",
+            Estimate::of(&ratios(&of(&ours)?, &of(&bare)?)),
+            Some(Bar::AtMost(1.15)),
+        );
+    }
+    Ok(())
+}
+
+fn idle(binaries: &Binaries, rows: &mut Rows, progress: &mut Progress) -> Result<()> {
+    progress.step("doing nothing");
+    let server = Server::start(binaries, 8, None)?;
+    let addresses = server.addresses().to_owned();
+    let rest = ["idle", "--millis", REST];
+    let idle = |args: &[&str]| number(&binaries.channel(args)?, "cpu_ms");
+    let up = idle(&[&rest[..], &[&addresses]].concat())?;
+    drop(server);
+    progress.step("doing nothing while all are down");
+    let down = idle(&[&rest[..], &["--down", &addresses]].concat())?;
+    for (what, cpu) in [
+        ("all are READY", up),
+        ("all are down, between back-offs", down),
+    ] {
+        rows.hold(
+            format!("CPU in {REST} ms without RPCs, {what}"),
+            "ms",
+            Estimate::exact(cpu),
+            Some(Bar::AtMost(NOTHING)),
+        );
+    }
+    Ok(())
+}
