@@ -178,7 +178,9 @@ impl<E: Env> Shared<E> {
         if let Some(reason) = self.cell.closed() {
             return PickOutcome::Closed(reason.clone());
         }
-        if self.cell.is_idle() {
+        // Who finds the flag set finds an item in the queue, or about to be: the balancer's task takes
+        // it back before it acts, and going idle wakes everybody to look again.
+        if self.cell.is_idle() && !self.rouse_queued.swap(true, Ordering::AcqRel) {
             self.queue.push(Item::ExitIdle);
         }
         PickOutcome::Wait {

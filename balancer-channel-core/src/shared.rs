@@ -23,6 +23,9 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) watch: StateWatch,
     /// Whether a wake of a policy is in the queue: another one would add nothing.
     pub(crate) wake_queued: AtomicBool,
+    /// Whether an RPC's wish to leave idleness is on its way: however many find the channel asleep, one
+    /// wakes it.
+    pub(crate) rouse_queued: AtomicBool,
     /// Whether an RPC was picked for since the balancer's task looked last.
     pub(crate) used: AtomicBool,
     /// For snapshots; written by the balancer's task.
@@ -42,6 +45,7 @@ impl<E: Env> Shared<E> {
             cell: PickerCell::new(settings.max_waiting),
             watch: StateWatch::new(),
             wake_queued: AtomicBool::new(false),
+            rouse_queued: AtomicBool::new(false),
             used: AtomicBool::new(false),
             sub_conns: Mutex::default(),
             policy: Mutex::default(),

@@ -17,6 +17,7 @@ const TICKS: u32 = 16;
 impl<E: Env> Actor<E> {
     /// An RPC or the application wants connections.
     pub(super) fn exit_idle(&mut self) {
+        self.shared.rouse_queued.store(false, Ordering::Release);
         if self.shared.cell.leave_idle() {
             tracing::debug!(target_name = %self.shared.settings.target, "leaving idle");
             self.shared.watch.set(ConnectivityState::Connecting);

@@ -35,3 +35,19 @@ fn a_pick_allocates_nothing() {
         "beside the observer's line"
     );
 }
+
+#[test]
+fn however_many_rpcs_find_the_channel_asleep_one_of_them_wakes_it() {
+    let fixture = Fixture::new("x");
+    let core = &fixture.core;
+    let wait = || {
+        let picked = core.current().pick(&PickOptions::new("/s/m"));
+        assert!(matches!(picked, PickOutcome::Wait { .. }), "{picked:?}");
+    };
+    // One item in the balancer's queue, whose room grows a few at a time.
+    wait();
+    let counted = allocation_counter::measure(|| (0..1_000).for_each(|_| wait()));
+    assert_eq!(counted.count_total, 0, "a wish that is on its way already");
+    fixture.run();
+    assert!(!core.is_idle());
+}
