@@ -19,6 +19,7 @@
 
 mod actor;
 mod backoff;
+mod chatter;
 mod conn;
 mod contain;
 mod core;
@@ -38,6 +39,7 @@ mod watch;
 
 pub use self::{
     backoff::Backoff,
+    chatter::Chatter,
     core::Core,
     env::{
         BoxFuture, CallSender, ConnectRequest, Connected, Connection, Env, Lookaside, Lost,

@@ -144,6 +144,7 @@ impl ChannelBuilder {
                 max_request_message: None,
                 max_response_message: None,
                 credentials: None,
+                retries: true,
             },
         }
     }
@@ -303,6 +304,14 @@ impl ChannelBuilder {
     pub fn replay_buffer(mut self, per_rpc: usize, per_channel: usize) -> Self {
         self.rules.replay_limit = per_rpc;
         self.replay_budget = per_channel;
+        self
+    }
+
+    /// Whether `retryPolicy` and `hedgingPolicy` of service configs are heeded. On by default; off, each
+    /// RPC is one attempt, whatever a config says. What no server's application has seen is sent again
+    /// all the same (the transparent retries of gRFC A6).
+    pub fn retries(mut self, on: bool) -> Self {
+        self.rules.retries = on;
         self
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use balancer_api::{Status, Timestamp};
 use balancer_channel_core::{
-    BoxFuture, ConnectRequest, Connected, Connection as _, Env, Lookaside, ParsedConfig,
+    BoxFuture, Chatter, ConnectRequest, Connected, Connection as _, Env, Lookaside, ParsedConfig,
 };
 use balancer_registry::Registry;
 use tokio::{
@@ -37,6 +37,8 @@ pub(crate) struct TokioEnv {
     /// Every connection that was made, those too that a SubConn has given up and that live on for
     /// the RPCs on them. Guards nothing else; nothing is called under it.
     connections: Arc<Mutex<Vec<WeakConnection>>>,
+    /// For what is told of RPCs. A leaf; nothing is called under it.
+    chatter: Mutex<Chatter>,
 }
 
 /// What the application has laid down for all RPCs of a channel.
@@ -47,6 +49,8 @@ pub(crate) struct CallRules {
     pub(crate) max_request_message: Option<u32>,
     pub(crate) max_response_message: Option<u32>,
     pub(crate) credentials: Option<Arc<dyn CallCredentials>>,
+    /// Whether service configs may ask for more than one attempt.
+    pub(crate) retries: bool,
 }
 
 // === impl TokioEnv ===
@@ -70,6 +74,7 @@ impl TokioEnv {
             throttles,
             rules,
             connections: Arc::default(),
+            chatter: Mutex::default(),
         }
     }
 
@@ -101,6 +106,17 @@ impl TokioEnv {
     pub(crate) fn sleep(&self, until: Instant) -> Sleep {
         let _entered = self.runtime.enter();
         tokio::time::sleep_until(until)
+    }
+
+    /// Whether something may be told of an RPC now, and how much was not told before it. Asked only
+    /// where somebody listens.
+    pub(crate) fn may_speak(&self) -> Option<u64> {
+        lock(&self.chatter).may_speak(self.now())
+    }
+
+    /// The `:authority` of RPCs, by which a log tells channels apart.
+    pub(crate) fn authority(&self) -> &http::uri::Authority {
+        &self.connector.authority
     }
 
     /// What the application has laid down for all RPCs.

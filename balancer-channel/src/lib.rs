@@ -26,6 +26,14 @@
 //! - falls asleep after half an hour without RPCs;
 //! - switches policies without a gap, and contains those that panic.
 //!
+//! # What it tells
+//! By `tracing`. At INFO: connections that could not be made and why, connections that were lost (a GOAWAY
+//! with its code and text, silence after a keepalive ping), changes of policy, retries that are throttled.
+//! At DEBUG also: each attempt to connect, states, what the resolver says and when it is asked again, and
+//! RPCs that wait or are tried again, with how long and why. What happens over and over is told a few times
+//! in half a minute, the next line says how much was not (`untold`); at TRACE everything is. An RPC that
+//! goes straight through is told of nowhere. [`Channel::snapshot`] shows the present.
+//!
 //! # Where things are
 //! [`Channel::builder`] takes a [`Target`] and builds; [`WaitForReady`] is for single calls;
 //! [`Resolver`] and [`ManualResolver`] say where endpoints come from; [`TlsConfig`] how connections

@@ -21,7 +21,7 @@ impl<E: Env> Actor<E> {
     /// Ends everything. What was queued is dropped; nothing is accepted any more.
     pub(super) async fn finish(mut self) {
         let status = Status::new(Code::Cancelled, "the channel is closing");
-        tracing::debug!(target_name = %self.shared.settings.target, "closing");
+        tracing::debug!("closing");
         self.shared.watch.set(ConnectivityState::Shutdown);
         self.stop_resolver();
         let before = self.shared.cell.close(status.clone());

@@ -19,7 +19,7 @@ impl<E: Env> Actor<E> {
     pub(super) fn exit_idle(&mut self) {
         self.shared.rouse_queued.store(false, Ordering::Release);
         if self.shared.cell.leave_idle() {
-            tracing::debug!(target_name = %self.shared.settings.target, "leaving idle");
+            tracing::debug!("leaving idle");
             self.shared.watch.set(ConnectivityState::Connecting);
             let warm_up = self.shared.settings.warm_up;
             self.warm_up = warm_up.map_or(WarmUp::Off, WarmUp::Armed);
@@ -37,7 +37,7 @@ impl<E: Env> Actor<E> {
             return;
         };
         self.retired.extend(before);
-        tracing::debug!(target_name = %self.shared.settings.target, "going idle");
+        tracing::debug!("going idle");
         self.timers.disarm(TimerKey::Idle);
         self.stop_resolver();
         self.resolved = None;

@@ -16,6 +16,7 @@ use std::{
 };
 
 use balancer_api::{CallId, Code, ConnectivityState, Picker, ResolveError, ResolvedAddrs, Status};
+use tracing::Instrument as _;
 
 use self::{
     calls::Call,
@@ -25,6 +26,7 @@ use self::{
     timers::{TimerKey, Timers},
 };
 use crate::{
+    chatter::Chatter,
     contain::discard,
     env::{Env, ParsedConfig},
     picker_cell::Published,
@@ -76,6 +78,8 @@ pub(crate) struct Actor<E: Env> {
     /// of 100,000 SubConns is work for this task, never for an RPC's.
     retired: Vec<Arc<Published<E::RpcConfig>>>,
     closing: Option<CloseMode>,
+    /// For the channel's own states.
+    chatter: Chatter,
 }
 
 /// The first READY picker may be held for a while.
@@ -117,6 +121,7 @@ impl<E: Env> Actor<E> {
             warm_up,
             retired: Vec::new(),
             closing: None,
+            chatter: Chatter::default(),
             shared,
         }
     }
@@ -127,7 +132,9 @@ impl<E: Env> Actor<E> {
     /// the same.
     pub(crate) fn run(self) -> impl Future<Output = ()> {
         let abandoned = Abandoned(self.shared.clone());
-        self.work(abandoned)
+        // Whatever is told of a channel says of which.
+        let span = tracing::info_span!("channel", target_name = %self.shared.settings.target);
+        self.work(abandoned).instrument(span)
     }
 
     async fn work(mut self, _abandoned: Abandoned<E>) {

@@ -148,7 +148,7 @@ impl<E: Env> Actor<E> {
                 Role::Pending
             };
             if let Some(current) = &self.current {
-                tracing::debug!(from = %current.name, to = name, "policy switch begins");
+                tracing::info!(from = %current.name, to = name, "policy switch begins");
             }
             self.build(role, &chosen);
         }
@@ -359,7 +359,7 @@ impl<E: Env> Actor<E> {
         let Some(mut next) = self.pending.take() else {
             return;
         };
-        tracing::debug!(to = %next.name, state = %next.state, "policy switch");
+        tracing::info!(to = %next.name, state = %next.state, "policy switch");
         next.unpublished = false;
         let mut passed = std::mem::take(&mut next.passed);
         if served {
@@ -448,11 +448,14 @@ impl<E: Env> Actor<E> {
         // The picker first: who is woken by READY must not meet the old one.
         let before = self.shared.cell.publish(published);
         self.retired.extend(before);
-        for passed in passed {
-            self.shared.watch.set(*passed);
-        }
-        if self.shared.watch.set(state) {
-            tracing::debug!(%state, "channel state");
+        for state in passed.iter().copied().chain([state]) {
+            if !self.shared.watch.set(state) {
+                continue;
+            }
+            match self.chatter.may_speak(self.shared.env.now()) {
+                Some(untold) => tracing::debug!(%state, untold, "channel state"),
+                None => tracing::trace!(%state, "channel state"),
+            }
         }
     }
 

@@ -176,7 +176,10 @@ impl<E: Env> Actor<E> {
 
     pub(super) fn request_resolution(&self) {
         if let Some(driver) = &self.driver {
-            driver.requests.resolve.store(true, Ordering::SeqCst);
+            if !driver.requests.resolve.swap(true, Ordering::SeqCst) {
+                // Not again before it was asked, which it is seldom.
+                tracing::debug!("the resolver is to be asked again");
+            }
             driver.requests.waker.wake();
         }
     }
@@ -198,6 +201,11 @@ impl<E: Env> Actor<E> {
     }
 
     fn handle_good(&mut self, resolution: Resolution) -> Verdict {
+        tracing::debug!(
+            endpoints = resolution.endpoints.len(),
+            service_config = resolution.service_config.is_some(),
+            "the resolver answered"
+        );
         let max = self.shared.settings.max_endpoints;
         if resolution.endpoints.len() > max {
             let found = resolution.endpoints.len();

@@ -7,9 +7,11 @@ use futures_util::{
     FutureExt,
     future::{AbortHandle, Abortable},
 };
+use tracing::Instrument as _;
 
 use super::{Actor, TimerKey, health::Health};
 use crate::{
+    chatter::Chatter,
     contain::defuse,
     env::{ConnectRequest, Connected, Connection, Env, Lost},
     machine::{Action, AttemptId, Machine},
@@ -32,6 +34,7 @@ pub(super) struct SubEntry<C> {
     min_keepalive: Option<Duration>,
     /// Whether it has been connected or has failed once.
     pub(super) settled_once: bool,
+    chatter: Chatter,
 }
 
 /// A connection in use.
@@ -93,6 +96,7 @@ impl<E: Env> Actor<E> {
             connected: None,
             min_keepalive: None,
             settled_once: false,
+            chatter: Chatter::default(),
         };
         self.sub_conns.insert(cell.id, entry);
     }
@@ -238,10 +242,19 @@ impl<E: Env> Actor<E> {
         let Some(entry) = self.sub_conns.get_mut(&id) else {
             return;
         };
-        if let Some(error) = &error {
-            tracing::debug!(sub_conn = id, %state, ?cause, %error, "SubConn state");
-        } else {
-            tracing::debug!(sub_conn = id, %state, ?cause, "SubConn state");
+        let why = error.as_ref().map(tracing::field::display);
+        let place = address.as_ref().map(tracing::field::display);
+        match entry.chatter.may_speak(self.shared.env.now()) {
+            // What people look for first.
+            Some(untold) if state == State::TransientFailure => tracing::info!(
+                sub_conn = id, %state, ?cause, error = why, untold, "SubConn state"
+            ),
+            Some(untold) => tracing::debug!(
+                sub_conn = id, %state, ?cause, error = why, address = place, untold, "SubConn state"
+            ),
+            None => tracing::trace!(
+                sub_conn = id, %state, ?cause, error = why, address = place, "SubConn state"
+            ),
         }
         entry.told = state;
         entry.settled_once |= matches!(state, State::Ready | State::TransientFailure);
@@ -290,11 +303,15 @@ impl<E: Env> Actor<E> {
                 TimerKey::DialPermit(id, attempt),
                 self.shared.env.now() + PERMIT_EXPIRES,
             );
+            let span = tracing::debug_span!(
+                "connect", sub_conn = id, address = %request.address
+            );
             let shared = self.shared.clone();
             self.shared.env.spawn(Box::pin(async move {
                 // The connector is an application's code where it gave one.
                 let connecting = async { shared.env.connect(request).await };
                 let connecting = AssertUnwindSafe(connecting).catch_unwind();
+                let connecting = connecting.instrument(span);
                 let Ok(connected) = Abortable::new(connecting, registration).await else {
                     return;
                 };
@@ -356,9 +373,21 @@ impl<E: Env> Actor<E> {
         };
         self.end_dial(id, attempt);
         match result {
-            Err(error) => self.drive(id, |machine, now, random, out| {
-                machine.attempt_failed(attempt, error, now, random, out);
-            }),
+            Err(error) => {
+                if let Some(entry) = self.sub_conns.get_mut(&id) {
+                    match entry.chatter.may_speak(self.shared.env.now()) {
+                        Some(untold) => tracing::debug!(
+                            sub_conn = id, %address, %error, untold, "an attempt to connect failed"
+                        ),
+                        None => tracing::trace!(
+                            sub_conn = id, %address, %error, "an attempt to connect failed"
+                        ),
+                    }
+                }
+                self.drive(id, |machine, now, random, out| {
+                    machine.attempt_failed(attempt, error, now, random, out);
+                });
+            }
             Ok(connected) => {
                 let Some(entry) = self.sub_conns.get_mut(&id) else {
                     connected.connection.close();
@@ -406,6 +435,16 @@ impl<E: Env> Actor<E> {
         {
             // News of a connection that was given up already.
             return;
+        }
+        // It says what the peer did: GOAWAY with code and text, a close, silence after a ping.
+        let (error, too_many_pings) = (&lost.status, lost.too_many_pings);
+        match entry.chatter.may_speak(self.shared.env.now()) {
+            Some(untold) => tracing::info!(
+                sub_conn = id, %error, too_many_pings, untold, "a connection takes no more RPCs"
+            ),
+            None => tracing::trace!(
+                sub_conn = id, %error, too_many_pings, "a connection takes no more RPCs"
+            ),
         }
         if lost.too_many_pings {
             // gRFC A8: twice as long between pings, on every later connection.

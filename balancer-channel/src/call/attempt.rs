@@ -18,7 +18,12 @@ use http::HeaderMap;
 use tokio::time::Instant;
 use tonic::body::Body;
 
-use super::{authorize::Authorize, end::CallEnd, throttle::Throttle};
+use super::{
+    authorize::Authorize,
+    end::CallEnd,
+    throttle::Throttle,
+    told::{Waiting, told},
+};
 use crate::{
     deadline::poll_timer,
     env::TokioEnv,
@@ -181,6 +186,12 @@ impl Attempt {
         self.picked.as_ref().map(|picked| &picked.sub_conn)
     }
 
+    /// What the policy said last of an RPC that waits.
+    pub(super) fn why_it_waits(&self) -> Option<String> {
+        let why = self.trouble()?.waits_for.as_ref()?;
+        Some(why.to_string())
+    }
+
     pub(super) fn stage(&self) -> &'static str {
         match &self.stage {
             Stage::Pick => "picking",
@@ -276,7 +287,7 @@ impl Attempt {
                         self.rewrite_timeout = true;
                     }
                 }
-                if !matches!(method.attempts, Attempts::Once) {
+                if rules.retries && !matches!(method.attempts, Attempts::Once) {
                     return Err(Stopped::Several(method.attempts.clone()));
                 }
             }
@@ -315,7 +326,9 @@ impl Attempt {
                 }
                 self.rewrite_timeout = true;
                 let core = self.core.clone();
+                let waiting = Waiting::begin(self);
                 self.stage = Stage::Wait(Box::pin(async move {
+                    let _waiting = waiting;
                     core.next_picker(generation)
                         .await
                         .map_err(|full| tonic::Status::resource_exhausted(full.to_string()))
@@ -458,7 +471,12 @@ impl Attempt {
             FailureKind::NotSent => {
                 trouble.unsent += 1;
                 let unsent = trouble.unsent;
-                tracing::debug!(unsent, %status, "an RPC never left; it is picked for again");
+                told!(
+                    self.core.env(),
+                    unsent,
+                    %status,
+                    "an RPC never left; it is picked for again"
+                );
                 Stage::Wait(pause(self.core.clone(), unsent))
             }
             _ => Stage::Pick,

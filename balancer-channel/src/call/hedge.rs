@@ -16,6 +16,7 @@ use super::{
     attempt::Attempt,
     origin::{Ended, Failure, Origin},
     pushback::Pushback,
+    told::told,
 };
 use crate::deadline::poll_timer;
 
@@ -101,7 +102,7 @@ impl Hedging {
         }
         let number = self.origin.made;
         if !is_first {
-            tracing::debug!(number, "an RPC is hedged");
+            told!(self.origin.model().core().env(), number, "an RPC is hedged");
         }
         let others = self.running.iter().map(|(_, attempt)| &**attempt);
         let attempt = self.origin.attempt(others);

@@ -11,6 +11,7 @@ mod origin;
 mod pushback;
 mod retry;
 mod throttle;
+mod told;
 
 use std::{
     fmt,

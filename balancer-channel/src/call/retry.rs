@@ -20,6 +20,7 @@ use super::{
     attempt::Attempt,
     origin::{Ended, Failure, Origin},
     pushback::Pushback,
+    told::told,
 };
 use crate::{deadline::poll_timer, env::TokioEnv};
 
@@ -69,7 +70,7 @@ impl Retry {
                             Some(wait) => {
                                 self.last = failure.to_string();
                                 let core = self.origin.model().core().clone();
-                                tracing::debug!(?wait, why = self.last, "an RPC is tried again");
+                                told!(core.env(), ?wait, why = self.last, "an RPC is tried again");
                                 self.state = State::BackingOff(back_off(core, wait));
                             }
                         },

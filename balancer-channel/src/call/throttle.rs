@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicU32, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
 };
 
 use balancer_registry::RetryThrottling;
@@ -13,6 +13,8 @@ use balancer_registry::RetryThrottling;
 pub(crate) struct Throttle {
     config: RetryThrottling,
     milli_tokens: AtomicU32,
+    /// Whether it was told that it throttles.
+    told: AtomicBool,
 }
 
 /// The throttle of a channel's last service config that had one: a config that says the same goes on
@@ -27,6 +29,7 @@ impl Throttle {
         Self {
             config,
             milli_tokens: AtomicU32::new(config.max_milli_tokens),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -38,9 +41,13 @@ impl Throttle {
             ..
         } = self.config;
         // Full is the usual state: then nothing is written.
-        let _ = self.milli_tokens.fetch_update(Relaxed, Relaxed, |tokens| {
+        let given = self.milli_tokens.fetch_update(Relaxed, Relaxed, |tokens| {
             (tokens < max).then(|| tokens.saturating_add(ratio).min(max))
         });
+        // Told when it is full again, so that one at the brink is not told for every RPC.
+        if given.is_err() && self.told.load(Relaxed) && self.told.swap(false, Relaxed) {
+            tracing::debug!("RPCs may be tried again as before");
+        }
     }
 
     /// An attempt failed in a way that another one might not. Whether there may be one.
@@ -48,7 +55,11 @@ impl Throttle {
         let _ = self
             .milli_tokens
             .fetch_update(Relaxed, Relaxed, |tokens| Some(tokens.saturating_sub(1000)));
-        self.allows()
+        let allows = self.allows();
+        if !allows && !self.told.load(Relaxed) && !self.told.swap(true, Relaxed) {
+            tracing::info!("too many RPCs fail: no more of them are tried again");
+        }
+        allows
     }
 
     /// Whether there may be another attempt.

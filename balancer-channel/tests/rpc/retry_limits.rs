@@ -5,7 +5,7 @@ use balancer_testpeer::Answer;
 use tonic::Code;
 
 use crate::{
-    stage::{Stage, built},
+    stage::{Stage, built, unavailable},
     support::{echo, text},
 };
 
@@ -55,4 +55,24 @@ async fn all_requests_of_a_channel_have_a_limit_together() {
     let _ = rpc(large).await;
     assert_eq!(stage.seen().len(), 9 + 2, "what was taken is given back");
     stage.end(channel).await;
+}
+
+/// The application wants none: what the config says of them does not count, the transparent ones do.
+#[tokio::test(start_paused = true)]
+async fn an_application_may_do_without() {
+    let policies = [
+        r#""retryPolicy":{"maxAttempts":3,"initialBackoff":"1s","maxBackoff":"1s",
+            "backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}"#,
+        r#""hedgingPolicy":{"maxAttempts":3,"hedgingDelay":"0s",
+            "nonFatalStatusCodes":["UNAVAILABLE"]}"#,
+    ];
+    for policy in policies {
+        let refused = Answer::Reset(balancer_testpeer::frame::code::REFUSED_STREAM);
+        let stage = Stage::new([vec![refused, unavailable()]]);
+        let channel = built(stage.builder(policy).retries(false));
+        echo(&channel, text("x")).await.expect_err("it is busy");
+        let previous = stage.seen().into_iter().map(|seen| seen.previous);
+        assert_eq!(previous.collect::<Vec<_>>(), [None, None]);
+        stage.end(channel).await;
+    }
 }
