@@ -12,7 +12,7 @@ use crate::{
     rpc::Current,
     settings::Settings,
     shared::Shared,
-    snapshot::{Snapshot, SubConnSnapshot},
+    snapshot::{ConnectionSnapshot, Snapshot, SubConnSnapshot},
     sync::{Arc, lock},
     watch::ConnectivityStates,
 };
@@ -120,13 +120,24 @@ impl<E: Env> Core<E> {
             .values()
             .map(|cell| {
                 let info = lock(&cell.info);
+                let connections: Vec<_> = info
+                    .connections
+                    .iter()
+                    .map(|connection| ConnectionSnapshot {
+                        streams: connection.streams(),
+                        max_streams: connection.max_streams(),
+                    })
+                    .collect();
+                let first = info.connections.first();
                 SubConnSnapshot {
                     id: cell.id,
                     state: info.state,
                     addresses: info.addresses.clone(),
                     connected: info.connected.clone(),
                     last_error: info.last_error.clone(),
-                    streams: cell.connection().as_ref().map_or(0, |c| c.streams()),
+                    streams: connections.iter().map(|it| it.streams).sum(),
+                    waiting: first.map_or(0, |first| first.queued()),
+                    connections,
                 }
             })
             .collect();

@@ -37,6 +37,12 @@ pub trait Env: Send + Sync + 'static {
         None
     }
 
+    /// How many connections a SubConn may have (gRFC A105); 0 counts as 1.
+    fn max_connections(&self, config: &Self::RpcConfig) -> usize {
+        let _ = config;
+        1
+    }
+
     /// How many streams are open on connections of this channel, those that it has given up
     /// included: while an RPC has one the channel does not fall asleep.
     fn streams(&self) -> usize;
@@ -59,6 +65,18 @@ pub trait Env: Send + Sync + 'static {
         &self,
         request: ConnectRequest,
     ) -> BoxFuture<Result<Connected<Self::Connection>, Status>>;
+
+    /// As [`connect`](Self::connect), one more connection of the SubConn that `first` is of. They have
+    /// one queue: an RPC that was given one of them and finds no free stream there takes the first
+    /// that any of them has.
+    fn connect_beside(
+        &self,
+        first: &Self::Connection,
+        request: ConnectRequest,
+    ) -> BoxFuture<Result<Connected<Self::Connection>, Status>> {
+        let _ = first;
+        self.connect(request)
+    }
 }
 
 /// A service config as the core uses it.
@@ -128,6 +146,32 @@ pub trait Connection: Send + Sync + 'static {
 
     /// How many streams are open; for snapshots.
     fn streams(&self) -> usize;
+
+    /// Whether it takes no new streams any more: the news of its [end](Connected::lost) are on their
+    /// way, if they have not come yet.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
+    /// How many streams the peer allows at a time; `None`: as many as you like. For snapshots.
+    fn max_streams(&self) -> Option<usize> {
+        None
+    }
+
+    /// How many RPCs wait for a stream: here, and on the connections that this one was
+    /// [made beside](Env::connect_beside).
+    fn queued(&self) -> usize {
+        0
+    }
+
+    /// Calls `news` once when an RPC waits for a stream: at once, if one does. Takes the place of
+    /// what was given before. Never called on a connection that has no queue.
+    ///
+    /// # Blocking
+    /// `news` does not; it may be called by whoever polls an RPC.
+    fn when_crowded(&self, news: Box<dyn FnOnce() + Send>) {
+        drop(news);
+    }
 
     /// Whether the peer has answered an RPC on it, so that it is a real server and its loss need not
     /// be backed off. Must be true by the time that [`Connected::lost`] ends, if ever.

@@ -49,6 +49,6 @@ pub use self::{
     resolver::{ManualResolver, Resolution, Resolver},
     rpc::{Attempt, Current, PickOutcome},
     settings::Settings,
-    snapshot::{Snapshot, SubConnSnapshot},
+    snapshot::{ConnectionSnapshot, Snapshot, SubConnSnapshot},
     watch::ConnectivityStates,
 };

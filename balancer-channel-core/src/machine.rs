@@ -11,6 +11,11 @@
 //!    │ (WhenAsked)        ▼      │ (Immediately)      │ WhenAsked → IDLE, Immediately → CONNECTING
 //!    └──────────── TRANSIENT_FAILURE
 //! ```
+//!
+//! A READY SubConn may have more than one connection (gRFC A105): where RPCs wait for a stream and it
+//! has fewer than its [maximum](Machine::set_max_connections), one pass at a time dials another, to the
+//! address that it is connected to. While one connection is left the SubConn is READY, whatever becomes
+//! of that pass and of the others; the loss of the last is as the loss of the only one.
 
 use std::time::Duration;
 
@@ -34,8 +39,11 @@ pub(crate) struct Machine {
     ever_ready: bool,
     /// In CONNECTING.
     pass: Option<Pass>,
-    /// In READY.
-    connected: Option<Established>,
+    /// In READY: at least one, the oldest first, all to the same address.
+    connected: Vec<Established>,
+    max_connections: usize,
+    /// In READY: the back-off before the next pass for another connection.
+    resting_until: Option<Timestamp>,
     /// A connection was lost before it earned a reset: until then no new pass starts.
     penalty: Option<Penalty>,
     next_attempt: u64,
@@ -61,6 +69,8 @@ struct Pass {
     /// When the last attempt was started; the next one beside it is due a delay later.
     last_dial: Timestamp,
     last_error: Option<Status>,
+    /// For another connection to the address of those that there are.
+    only: Option<Address>,
 }
 
 #[derive(Debug)]
@@ -74,6 +84,7 @@ struct Attempt {
 
 #[derive(Debug)]
 struct Established {
+    id: AttemptId,
     address: Address,
     /// Of the pass that made it, and what its failure would have cost.
     pass_started: Timestamp,
@@ -81,6 +92,8 @@ struct Established {
     since: Timestamp,
     /// Response headers have arrived on it.
     earned: bool,
+    /// It has given the back-off the new start that it had earned.
+    spent: bool,
 }
 
 #[derive(Debug)]
@@ -111,10 +124,12 @@ pub(crate) enum Action {
     Dial(AttemptId, Address),
     /// Give an attempt up.
     CancelDial(AttemptId),
-    /// The connection of the attempt is the SubConn's from now on.
+    /// The connection of the attempt is the SubConn's from now on; its first, or one more.
     Adopt(AttemptId),
     /// Close the connection gracefully: it takes no more RPCs.
-    Release,
+    Release(AttemptId),
+    /// Another connection was wanted and could not be made. No change of state.
+    NotMore(Status),
     /// Arm or rearm a timer.
     Arm(MachineTimer, Timestamp),
     /// Disarm a timer.
@@ -156,7 +171,9 @@ impl Machine {
             failures: 0,
             ever_ready: false,
             pass: None,
-            connected: None,
+            connected: Vec::new(),
+            max_connections: 1,
+            resting_until: None,
             penalty: None,
             next_attempt: 0,
         }
@@ -168,6 +185,34 @@ impl Machine {
 
     pub(crate) fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// Whether RPCs that wait for a stream would get it another connection now.
+    pub(crate) fn may_grow(&self) -> bool {
+        self.state == State::Ready
+            && self.connected.len() < self.max_connections
+            && self.pass.is_none()
+            && self.resting_until.is_none()
+    }
+
+    /// RPCs wait for a stream, and no connection has a free one.
+    pub(crate) fn crowded(&mut self, now: Timestamp, random: u64, out: &mut Vec<Action>) {
+        if !self.may_grow() {
+            return;
+        }
+        self.take_reset(now);
+        if let Some(oldest) = self.connected.first() {
+            let only = oldest.address.clone();
+            self.start_pass(Some(only), now, random, out);
+        }
+    }
+
+    /// How many connections it may have, at least one. Closes none that there are.
+    pub(crate) fn set_max_connections(&mut self, max: usize, out: &mut Vec<Action>) {
+        self.max_connections = max;
+        if !self.connected.is_empty() && self.connected.len() >= max {
+            self.end_pass(out);
+        }
     }
 
     /// The policy asked to connect.
@@ -215,14 +260,11 @@ impl Machine {
                 }
             }
             State::Ready => {
-                let kept = self
-                    .connected
-                    .as_ref()
-                    .is_some_and(|connected| self.addresses.contains(&connected.address));
-                if !kept {
+                let mut connected = self.connected.iter();
+                if !connected.any(|it| self.addresses.contains(&it.address)) {
                     self.abandon(now, out);
                     self.report(State::Connecting, None, None, out);
-                    self.start_pass(now, random, out);
+                    self.start_pass(None, now, random, out);
                 }
             }
             State::Connecting => {
@@ -239,7 +281,7 @@ impl Machine {
                     pass.look_at_clock(now, out);
                     if pass.tried.is_empty() {
                         // Nothing of the old pass is left: the new addresses get a whole one.
-                        self.start_pass(now, random, out);
+                        self.start_pass(None, now, random, out);
                     } else if pass.tried.iter().all(|attempt| !attempt.running) {
                         self.try_next(now, random, out);
                     } else {
@@ -281,24 +323,20 @@ impl Machine {
         };
         let address = won.address.clone();
         let (pass_started, wait) = (pass.started, pass.wait);
-        for other in pass
-            .tried
-            .iter()
-            .filter(|attempt| attempt.running && attempt.id != id)
-        {
-            out.push(Action::CancelDial(other.id));
+        if let Some(pass) = &mut self.pass {
+            pass.tried.retain(|attempt| attempt.id != id);
         }
-        self.pass = None;
+        self.end_pass(out);
         self.ever_ready = true;
-        out.push(Action::Disarm(MachineTimer::AttemptDelay));
-        out.push(Action::Disarm(MachineTimer::PassDeadline));
         out.push(Action::Adopt(id));
-        self.connected = Some(Established {
+        self.connected.push(Established {
+            id,
             address: address.clone(),
             pass_started,
             wait,
             since: now,
             earned: false,
+            spent: false,
         });
         self.report(State::Ready, None, Some(address), out);
         true
@@ -327,29 +365,46 @@ impl Machine {
         self.try_next(now, random, out);
     }
 
-    /// The connection takes no new streams: GOAWAY, or lost.
+    /// A connection takes no new streams: GOAWAY, or lost.
     pub(crate) fn lost(
         &mut self,
+        id: AttemptId,
         error: Status,
         now: Timestamp,
         random: u64,
         out: &mut Vec<Action>,
     ) {
-        let Some(connected) = self.connected.take() else {
+        let Some(at) = self.connected.iter().position(|it| it.id == id) else {
             return;
         };
-        out.push(Action::Release);
+        let gone = self.connected.remove(at);
+        let is_last = self.connected.is_empty();
+        out.push(Action::Release(id));
         out.push(Action::ResolveNow);
-        if connected.is_proven(now) {
-            self.failures = 0;
+        // What is under way is for a SubConn that has connections.
+        let resting = self.resting_until.take_if(|_| is_last);
+        if is_last {
+            self.end_pass(out);
+            out.push(Action::Disarm(MachineTimer::Backoff));
+        }
+        if gone.is_proven(now) {
+            // Its end is no failure, nor is a wait for more of its kind one for the only one.
+            if is_last || !gone.spent {
+                self.failures = 0;
+            }
         } else {
             // Accepted and closed at once: as good as refused, so the back-off goes on.
             self.failures = self.failures.saturating_add(1);
-            let until = connected.pass_started + connected.wait;
-            self.penalty = Some(Penalty {
-                until,
-                error: error.clone(),
-            });
+            let until = (gone.pass_started + gone.wait).max(resting.unwrap_or(now));
+            if is_last {
+                let error = error.clone();
+                self.penalty = Some(Penalty { until, error });
+            } else {
+                self.rest(until, now, out);
+            }
+        }
+        if !is_last {
+            return;
         }
         match self.reconnect {
             Reconnect::WhenAsked => self.report(State::Idle, Some(error), None, out),
@@ -357,9 +412,9 @@ impl Machine {
         }
     }
 
-    /// Response headers arrived on the connection: it is a real server.
-    pub(crate) fn earned(&mut self) {
-        if let Some(connected) = &mut self.connected {
+    /// Response headers arrived on a connection: it is a real server.
+    pub(crate) fn earned(&mut self, id: AttemptId) {
+        if let Some(connected) = self.connected.iter_mut().find(|it| it.id == id) {
             connected.earned = true;
         }
     }
@@ -398,6 +453,7 @@ impl Machine {
                 self.fail_pass(now, random, out);
             }
             MachineTimer::Backoff => {
+                self.resting_until = None;
                 if self.state == State::TransientFailure {
                     self.wait_is_over(now, random, out);
                 }
@@ -414,8 +470,11 @@ impl Machine {
         if let Some(pass) = &mut self.pass {
             pass.wait = pass.wait.min(wait);
         }
-        if let Some(connected) = &mut self.connected {
+        for connected in &mut self.connected {
             connected.wait = connected.wait.min(wait);
+        }
+        if self.resting_until.take().is_some() {
+            out.push(Action::Disarm(MachineTimer::Backoff));
         }
         if self.state == State::TransientFailure {
             self.wait_is_over(now, random, out);
@@ -434,7 +493,7 @@ impl Machine {
     fn start(&mut self, lost: Option<Status>, now: Timestamp, random: u64, out: &mut Vec<Action>) {
         self.report(State::Connecting, lost, None, out);
         match self.penalty.take().filter(|penalty| now < penalty.until) {
-            None => self.start_pass(now, random, out),
+            None => self.start_pass(None, now, random, out),
             Some(penalty) => {
                 out.push(Action::Arm(MachineTimer::Backoff, penalty.until));
                 self.report(State::TransientFailure, Some(penalty.error), None, out);
@@ -442,7 +501,13 @@ impl Machine {
         }
     }
 
-    fn start_pass(&mut self, now: Timestamp, random: u64, out: &mut Vec<Action>) {
+    fn start_pass(
+        &mut self,
+        only: Option<Address>,
+        now: Timestamp,
+        random: u64,
+        out: &mut Vec<Action>,
+    ) {
         let wait = self.next_wait(random);
         let budget = wait.max(self.min_connect_timeout);
         self.pass = Some(Pass {
@@ -454,6 +519,7 @@ impl Machine {
             tried: Vec::new(),
             last_dial: now,
             last_error: None,
+            only,
         });
         self.try_next(now, random, out);
     }
@@ -486,10 +552,11 @@ impl Machine {
     fn untried(&self) -> Option<Address> {
         let pass = self.pass.as_ref()?;
         let tried = |address: &Address| pass.tried.iter().any(|a| a.address == *address);
-        self.addresses
-            .iter()
-            .find(|address| !tried(address))
-            .cloned()
+        let candidates = match &pass.only {
+            Some(only) => std::slice::from_ref(only),
+            None => &self.addresses,
+        };
+        candidates.iter().find(|address| !tried(address)).cloned()
     }
 
     fn dial(&mut self, address: Address, now: Timestamp, out: &mut Vec<Action>) {
@@ -523,13 +590,20 @@ impl Machine {
         let Some(pass) = self.pass.take() else { return };
         out.push(Action::Disarm(MachineTimer::AttemptDelay));
         out.push(Action::Disarm(MachineTimer::PassDeadline));
-        out.push(Action::ResolveNow);
-        self.failures = self.failures.saturating_add(1);
         let error = pass
             .last_error
             .unwrap_or_else(|| Status::unavailable("no address to try"));
-        self.report(State::TransientFailure, Some(error), None, out);
         let until = pass.started + pass.wait;
+        if pass.only.is_some() {
+            self.take_reset(now);
+            self.failures = self.failures.saturating_add(1);
+            out.push(Action::NotMore(error));
+            self.rest(until, now, out);
+            return;
+        }
+        out.push(Action::ResolveNow);
+        self.failures = self.failures.saturating_add(1);
+        self.report(State::TransientFailure, Some(error), None, out);
         if until > now {
             out.push(Action::Arm(MachineTimer::Backoff, until));
         } else {
@@ -544,30 +618,49 @@ impl Machine {
             Reconnect::WhenAsked => self.report(State::Idle, None, None, out),
             Reconnect::Immediately => {
                 self.report(State::Connecting, None, None, out);
-                self.start_pass(now, random, out);
+                self.start_pass(None, now, random, out);
             }
         }
     }
 
-    /// Gives up whatever is going on.
-    fn abandon(&mut self, now: Timestamp, out: &mut Vec<Action>) {
-        if let Some(pass) = self.pass.take() {
-            let running = pass.tried.iter().filter(|attempt| attempt.running);
-            out.extend(running.map(|attempt| Action::CancelDial(attempt.id)));
+    /// No pass for another connection before `until`.
+    fn rest(&mut self, until: Timestamp, now: Timestamp, out: &mut Vec<Action>) {
+        let until = self.resting_until.map_or(until, |before| before.max(until));
+        if until > now {
+            self.resting_until = Some(until);
+            out.push(Action::Arm(MachineTimer::Backoff, until));
         }
-        if let Some(connected) = self.connected.take() {
-            if connected.is_proven(now) {
+    }
+
+    /// What a connection has earned counts once: a peer that serves on one connection and refuses
+    /// every other is asked for them ever more seldom.
+    fn take_reset(&mut self, now: Timestamp) {
+        for connected in &mut self.connected {
+            if connected.is_proven(now) && !std::mem::replace(&mut connected.spent, true) {
                 self.failures = 0;
             }
-            out.push(Action::Release);
         }
-        for timer in [
-            MachineTimer::AttemptDelay,
-            MachineTimer::PassDeadline,
-            MachineTimer::Backoff,
-        ] {
-            out.push(Action::Disarm(timer));
+    }
+
+    /// Ends the pass, and the attempts that run.
+    fn end_pass(&mut self, out: &mut Vec<Action>) {
+        let Some(pass) = self.pass.take() else { return };
+        let running = pass.tried.iter().filter(|attempt| attempt.running);
+        out.extend(running.map(|attempt| Action::CancelDial(attempt.id)));
+        out.push(Action::Disarm(MachineTimer::AttemptDelay));
+        out.push(Action::Disarm(MachineTimer::PassDeadline));
+    }
+
+    /// Gives up whatever is going on.
+    fn abandon(&mut self, now: Timestamp, out: &mut Vec<Action>) {
+        self.end_pass(out);
+        if self.connected.iter().any(|it| it.is_proven(now)) {
+            self.failures = 0;
         }
+        let released = self.connected.drain(..);
+        out.extend(released.map(|it| Action::Release(it.id)));
+        self.resting_until = None;
+        out.push(Action::Disarm(MachineTimer::Backoff));
     }
 
     fn report(

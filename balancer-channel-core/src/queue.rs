@@ -51,6 +51,8 @@ pub(crate) enum Item<C> {
     // Happened outside.
     Dialled(u64, AttemptId, Result<Connected<C>, Status>),
     Lost(u64, AttemptId, Lost),
+    /// RPCs wait for a stream of this SubConn.
+    Crowded(u64),
     CallEvent(CallId, CallEvent, Option<CallPermit>),
     /// Of the watch with this number over a SubConn's backend.
     Health(u64, u64, CallEvent, CallPermit),

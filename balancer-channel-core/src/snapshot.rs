@@ -38,8 +38,23 @@ pub struct SubConnSnapshot {
     pub connected: Option<Address>,
     /// Why the last attempt failed or the last connection was lost.
     pub last_error: Option<Status>,
-    /// How many streams are open on its connection.
+    /// How many streams are open on its connections.
     pub streams: usize,
+    /// How many RPCs wait for a stream, because the peer allows no more at a time.
+    pub waiting: usize,
+    /// Its connections, oldest first: one at most, unless the service config allows more
+    /// (gRFC A105).
+    pub connections: Vec<ConnectionSnapshot>,
+}
+
+/// A connection at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionSnapshot {
+    /// How many streams are open.
+    pub streams: usize,
+    /// How many the peer allows at a time; `None`: as many as you like.
+    pub max_streams: Option<usize>,
 }
 
 /// The part that changes with the policy.

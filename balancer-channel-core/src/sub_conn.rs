@@ -22,16 +22,17 @@ pub(crate) struct SubConnCell<C> {
     pub(crate) options: NewSubConnOptions,
     pub(crate) lookaside: Option<Lookaside>,
     /// For logs and snapshots; written by the balancer's task.
-    pub(crate) info: Mutex<SubConnInfo>,
+    pub(crate) info: Mutex<SubConnInfo<C>>,
 }
 
 /// What there is to say about a SubConn.
-#[derive(Debug)]
-pub(crate) struct SubConnInfo {
+pub(crate) struct SubConnInfo<C> {
     pub(crate) state: ConnectivityState,
     pub(crate) addresses: Vec<Address>,
     pub(crate) connected: Option<Address>,
     pub(crate) last_error: Option<Status>,
+    /// Oldest first.
+    pub(crate) connections: Vec<Arc<C>>,
 }
 
 // === impl SubConnCell ===
@@ -57,6 +58,7 @@ impl<C: Send + Sync + 'static> SubConnCell<C> {
                 addresses,
                 connected: None,
                 last_error: None,
+                connections: Vec::new(),
             }),
         })
     }
@@ -76,7 +78,11 @@ impl<C: Send + Sync + 'static> SubConnCell<C> {
     }
 
     pub(crate) fn adopt(&self, connection: Arc<C>) {
-        self.connection.swap(Some(connection));
+        self.replace(Some(connection));
+    }
+
+    pub(crate) fn replace(&self, connection: Option<Arc<C>>) {
+        self.connection.swap(connection);
     }
 
     pub(crate) fn release(&self) -> Option<Arc<C>> {

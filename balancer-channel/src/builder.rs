@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use balancer_api::{Builder, Dialer, Endpoint, TransportCredentials};
 use balancer_channel_core::{Backoff, Core, Resolver, Settings};
-use balancer_registry::{Registry, ServiceConfigError};
+use balancer_registry::{Limits, Registry, ServiceConfigError};
 use http::{HeaderValue, uri::Authority};
 use tokio_util::task::TaskTracker;
 
@@ -49,6 +49,7 @@ pub struct ChannelBuilder {
     min_resolution_interval: Duration,
     warm_up: Option<Duration>,
     health_checks: bool,
+    max_connections: u32,
     proxy: Option<HttpProxy>,
     proxy_from_env: bool,
     txt_service_config: bool,
@@ -133,6 +134,7 @@ impl ChannelBuilder {
             min_resolution_interval: Duration::from_secs(30),
             warm_up: None,
             health_checks: true,
+            max_connections: Limits::default().max_connections_per_subchannel,
             proxy: None,
             proxy_from_env: false,
             txt_service_config: false,
@@ -363,6 +365,32 @@ impl ChannelBuilder {
         self
     }
 
+    /// How many connections a service config may allow a SubConn (gRFC A105): 10; 1 turns it off. A
+    /// config that asks for more gets this many, and a warning.
+    ///
+    /// A SubConn has one connection, unless the service config says
+    /// `"connectionScaling": {"maxConnectionsPerSubchannel": n}`. Then another one is dialled when an
+    /// RPC waits for a stream and the server allows no more on those that there are
+    /// (MAX_CONCURRENT_STREAMS): one at a time, to the same address, and with the back-off of every
+    /// attempt. RPCs take the first stream that any of them has, the oldest first; while one is left
+    /// the backend counts as READY, and no RPC fails because another went. A config that comes later
+    /// counts at once; one that allows fewer closes none.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), balancer_channel::BuildError> {
+    /// let channel = balancer_channel::Channel::builder("dns:///greeter.prod:50051")
+    ///     .plaintext()
+    ///     .default_service_config(r#"{"connectionScaling": {"maxConnectionsPerSubchannel": 4}}"#)
+    ///     .max_connections_per_subchannel(4)
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn max_connections_per_subchannel(mut self, max: u32) -> Self {
+        self.max_connections = max;
+        self
+    }
+
     /// Makes the channel. It does nothing before its first RPC or [`Channel::connect`].
     ///
     /// It runs on the tokio runtime that it is built within. That needs timers, and I/O unless byte
@@ -408,14 +436,16 @@ impl ChannelBuilder {
         }
         let json = self.default_service_config.as_deref().unwrap_or("{}");
         let throttles = Throttles::default();
-        let default_config =
-            RpcConfig::parse(json, &registry, &throttles).map_err(BuildError::ServiceConfig)?;
+        let mut limits = Limits::default();
+        limits.max_connections_per_subchannel = self.max_connections;
+        let default_config = RpcConfig::parse(json, &registry, &limits, &throttles)
+            .map_err(BuildError::ServiceConfig)?;
         let fixed_policy = match self.fixed_policy {
             None => None,
             Some(name) => {
                 let name = json_string(&name);
                 let json = format!(r#"{{"loadBalancingConfig":[{{{name}:{{}}}}]}}"#);
-                let config = RpcConfig::parse(&json, &registry, &throttles)
+                let config = RpcConfig::parse(&json, &registry, &limits, &throttles)
                     .map_err(BuildError::ServiceConfig)?;
                 Some(config.policy)
             }
@@ -502,7 +532,9 @@ impl ChannelBuilder {
                 Arc::new(move |task| drop(tasks.spawn_on(task, &handle)))
             },
         };
-        let env = TokioEnv::new(handle, tasks, connector, registry, throttles, self.rules);
+        let env = TokioEnv::new(
+            handle, tasks, connector, registry, limits, throttles, self.rules,
+        );
         Ok(Channel::new(Core::new(Arc::new(env), settings)))
     }
 }

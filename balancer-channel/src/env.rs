@@ -10,7 +10,7 @@ use balancer_api::{Status, Timestamp};
 use balancer_channel_core::{
     BoxFuture, Chatter, ConnectRequest, Connected, Connection as _, Env, Lookaside, ParsedConfig,
 };
-use balancer_registry::Registry;
+use balancer_registry::{Limits, Registry};
 use tokio::{
     runtime::Handle,
     time::{Instant, Sleep},
@@ -21,7 +21,7 @@ use crate::{
     call::Throttles,
     credentials::CallCredentials,
     rpc_config::RpcConfig,
-    transport::{Connector, H2Connection, Security, WeakConnection},
+    transport::{Connector, H2Connection, Line, Security, WeakConnection},
 };
 
 /// One channel's environment. Tasks run on the runtime that the channel was built on, and are
@@ -32,6 +32,7 @@ pub(crate) struct TokioEnv {
     tasks: TaskTracker,
     connector: Connector,
     registry: Registry,
+    limits: Limits,
     throttles: Throttles,
     rules: CallRules,
     /// Every connection that was made, those too that a SubConn has given up and that live on for
@@ -61,6 +62,7 @@ impl TokioEnv {
         tasks: TaskTracker,
         connector: Connector,
         registry: Registry,
+        limits: Limits,
         throttles: Throttles,
         rules: CallRules,
     ) -> Self {
@@ -71,6 +73,7 @@ impl TokioEnv {
             tasks,
             connector,
             registry,
+            limits,
             throttles,
             rules,
             connections: Arc::default(),
@@ -119,6 +122,48 @@ impl TokioEnv {
         &self.connector.authority
     }
 
+    /// Makes a connection for the RPCs that wait in `line`.
+    fn dial(
+        &self,
+        line: Arc<Line<WeakConnection>>,
+        request: ConnectRequest,
+    ) -> BoxFuture<Result<Connected<H2Connection>, Status>> {
+        let mut connector = self.connector.clone();
+        let connections = self.connections.clone();
+        if let Some(min) = request.min_keepalive
+            && let Some(keepalive) = &mut connector.options.keepalive
+        {
+            keepalive.time = keepalive.time.max(min);
+        }
+        Box::pin(async move {
+            if let Some(Lookaside {
+                target,
+                credentials,
+                dialer,
+            }) = request.lookaside
+            {
+                connector.authority = target
+                    .parse()
+                    .map_err(|_| Status::unavailable(format!("{target:?} is not host:port")))?;
+                if let Some(credentials) = credentials {
+                    connector.security = Security::Custom(credentials);
+                }
+                if dialer.is_some() {
+                    connector.dialer = dialer;
+                }
+            }
+            // A name from the resolver is not for it to choose: whoever can change addresses could
+            // then present any certificate. The authority is what has to be proved.
+            let address = request.address.addr();
+            let connected = connector.connect_in(line, address, None).await?;
+            let mut connections = lock(&connections);
+            connections.retain(WeakConnection::is_alive);
+            connections.push(connected.connection.downgrade());
+            drop(connections);
+            Ok(connected)
+        })
+    }
+
     /// What the application has laid down for all RPCs.
     #[inline]
     pub(crate) fn rules(&self) -> &CallRules {
@@ -131,11 +176,16 @@ impl Env for TokioEnv {
     type RpcConfig = RpcConfig;
 
     fn parse_config(&self, json: &str) -> Result<ParsedConfig<RpcConfig>, String> {
-        RpcConfig::parse(json, &self.registry, &self.throttles).map_err(|error| error.to_string())
+        RpcConfig::parse(json, &self.registry, &self.limits, &self.throttles)
+            .map_err(|error| error.to_string())
     }
 
     fn health_service(&self, config: &RpcConfig) -> Option<Arc<str>> {
         config.health_service()
+    }
+
+    fn max_connections(&self, config: &RpcConfig) -> usize {
+        config.max_connections()
     }
 
     fn streams(&self) -> usize {
@@ -167,39 +217,15 @@ impl Env for TokioEnv {
         &self,
         request: ConnectRequest,
     ) -> BoxFuture<Result<Connected<H2Connection>, Status>> {
-        let mut connector = self.connector.clone();
-        let connections = self.connections.clone();
-        if let Some(min) = request.min_keepalive
-            && let Some(keepalive) = &mut connector.options.keepalive
-        {
-            keepalive.time = keepalive.time.max(min);
-        }
-        Box::pin(async move {
-            if let Some(Lookaside {
-                target,
-                credentials,
-                dialer,
-            }) = request.lookaside
-            {
-                connector.authority = target
-                    .parse()
-                    .map_err(|_| Status::unavailable(format!("{target:?} is not host:port")))?;
-                if let Some(credentials) = credentials {
-                    connector.security = Security::Custom(credentials);
-                }
-                if dialer.is_some() {
-                    connector.dialer = dialer;
-                }
-            }
-            // A name from the resolver is not for it to choose: whoever can change addresses could
-            // then present any certificate. The authority is what has to be proved.
-            let connected = connector.connect(request.address.addr(), None).await?;
-            let mut connections = lock(&connections);
-            connections.retain(WeakConnection::is_alive);
-            connections.push(connected.connection.downgrade());
-            drop(connections);
-            Ok(connected)
-        })
+        self.dial(Arc::default(), request)
+    }
+
+    fn connect_beside(
+        &self,
+        first: &H2Connection,
+        request: ConnectRequest,
+    ) -> BoxFuture<Result<Connected<H2Connection>, Status>> {
+        self.dial(first.setup().line.clone(), request)
     }
 }
 

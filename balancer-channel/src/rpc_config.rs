@@ -1,7 +1,7 @@
 //! What calls need of a service config.
 
 use balancer_channel_core::ParsedConfig;
-use balancer_registry::{MethodConfig, Registry, ServiceConfig, ServiceConfigError};
+use balancer_registry::{Limits, MethodConfig, Registry, ServiceConfig, ServiceConfigError};
 use std::sync::Arc;
 
 use crate::call::{Throttle, Throttles};
@@ -16,13 +16,15 @@ pub(crate) struct RpcConfig {
 // === impl RpcConfig ===
 
 impl RpcConfig {
-    /// Parses `json`; policies come from `registry`, and the count of failures from `throttles`.
+    /// Parses `json`, as far as `limits` allow; policies come from `registry`, and the count of
+    /// failures from `throttles`.
     pub(crate) fn parse(
         json: &str,
         registry: &Registry,
+        limits: &Limits,
         throttles: &Throttles,
     ) -> Result<ParsedConfig<Self>, ServiceConfigError> {
-        let config = ServiceConfig::parse(json, registry)?;
+        let config = ServiceConfig::parse_with(json, registry, limits)?;
         for warning in config.warnings() {
             tracing::warn!(%warning, "service config");
         }
@@ -39,6 +41,11 @@ impl RpcConfig {
     /// The service whose health is asked of each backend.
     pub(crate) fn health_service(&self) -> Option<Arc<str>> {
         self.config.health_check_service_name().cloned()
+    }
+
+    /// How many connections a SubConn may have.
+    pub(crate) fn max_connections(&self) -> usize {
+        self.config.max_connections_per_subchannel() as usize
     }
 
     /// What is said of RPCs to `path`.

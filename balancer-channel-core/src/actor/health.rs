@@ -104,7 +104,17 @@ impl<E: Env> Actor<E> {
     pub(super) fn health_event(&mut self, id: u64, watch: u64, event: &CallEvent) {
         let (now, random) = (self.shared.env.now(), self.shared.env.random());
         let backoff = self.shared.settings.backoff.clone();
-        let Some(live) = self.live(id) else { return };
+        let Some(entry) = self.sub_conns.get_mut(&id) else {
+            return;
+        };
+        let others = entry.connected.len() > 1;
+        let Some(live) = entry.connected.first_mut() else {
+            return;
+        };
+        if event.is_end() && others && live.connection.is_lost() {
+            // With its connection: the next one's watch takes its place when that is heard of.
+            return;
+        }
         let Some(health) = live.health.as_mut().filter(|health| health.watch == watch) else {
             return;
         };
@@ -153,7 +163,7 @@ impl<E: Env> Actor<E> {
         };
         let Some(live) = entry
             .connected
-            .as_ref()
+            .first()
             .filter(|_| entry.told != State::Ready)
         else {
             return;
@@ -173,7 +183,9 @@ impl<E: Env> Actor<E> {
         let Some(entry) = self.sub_conns.get_mut(&id) else {
             return;
         };
-        let Some(live) = &entry.connected else { return };
+        let Some(live) = entry.connected.first() else {
+            return;
+        };
         let error = Status::unavailable(format!("{}: not healthy: {why}", live.address));
         if entry.told == State::TransientFailure {
             lock(&entry.cell.info).last_error = Some(error);
@@ -196,7 +208,7 @@ impl<E: Env> Actor<E> {
             let Some(entry) = self.sub_conns.get(&id) else {
                 continue;
             };
-            let Some(live) = &entry.connected else {
+            let Some(live) = entry.connected.first() else {
                 continue;
             };
             let service = self.health_service(entry);
@@ -221,6 +233,10 @@ impl<E: Env> Actor<E> {
 // === impl Health ===
 
 impl Health {
+    pub(super) fn service(&self) -> &Arc<str> {
+        &self.service
+    }
+
     pub(super) fn is_running(&self) -> bool {
         self.running.is_some()
     }

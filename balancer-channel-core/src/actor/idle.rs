@@ -62,10 +62,7 @@ impl<E: Env> Actor<E> {
 
     /// How many streams are policies' calls and watches over health, which keep nobody awake.
     fn running_calls(&self) -> usize {
-        let live = self
-            .sub_conns
-            .values()
-            .filter_map(|it| it.connected.as_ref());
+        let live = self.sub_conns.values().flat_map(|it| &it.connected);
         let watches = live.filter_map(|live| live.health.as_ref());
         let calls = self.calls.values().filter(|call| call.is_running()).count();
         calls + watches.filter(|watch| watch.is_running()).count()

@@ -2,6 +2,7 @@
 
 mod calls;
 mod close;
+mod growth;
 mod health;
 mod idle;
 mod policy;
@@ -231,6 +232,7 @@ impl<E: Env> Actor<E> {
 
             Item::Dialled(id, attempt, result) => self.dialled(id, attempt, result),
             Item::Lost(id, attempt, lost) => self.lost(id, attempt, lost),
+            Item::Crowded(id) => self.crowded(id),
             Item::CallEvent(id, event, permit) => self.call_event(id, event, permit),
             Item::Health(id, watch, event, permit) => {
                 self.health_event(id, watch, &event);

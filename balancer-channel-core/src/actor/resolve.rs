@@ -226,6 +226,7 @@ impl<E: Env> Actor<E> {
                             self.config = Some(config);
                             self.reconfigured = true;
                             self.refresh_health();
+                            self.refresh_growth();
                         }
                         Err(error) => bad_config = Some(error),
                     }

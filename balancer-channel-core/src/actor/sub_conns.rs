@@ -28,8 +28,10 @@ pub(super) struct SubEntry<C> {
     /// What the policy was told last. Behind the machine while a backend's health is not known.
     pub(super) told: State,
     dials: BTreeMap<AttemptId, Dial>,
-    /// The connection that made the machine READY.
-    pub(super) connected: Option<Live<C>>,
+    /// The connections of the READY machine, oldest first; RPCs are given the first.
+    pub(super) connected: Vec<Live<C>>,
+    /// Whether the connections are to say when RPCs wait for a stream.
+    pub(super) watched: bool,
     /// Grows when the peer says `too_many_pings`.
     min_keepalive: Option<Duration>,
     /// Whether it has been connected or has failed once.
@@ -39,7 +41,7 @@ pub(super) struct SubEntry<C> {
 
 /// A connection in use.
 pub(super) struct Live<C> {
-    attempt: AttemptId,
+    pub(super) attempt: AttemptId,
     pub(super) connection: Arc<C>,
     pub(super) address: Address,
     /// Where the backend's health is asked.
@@ -79,13 +81,14 @@ impl<E: Env> Actor<E> {
             lock(&cell.info).state = State::Shutdown;
             return;
         }
-        let machine = Machine::new(
+        let mut machine = Machine::new(
             lock(&cell.info).addresses.clone(),
             cell.options.reconnect,
             cell.options.attempt_delay,
             self.shared.settings.backoff.clone(),
             self.shared.settings.min_connect_timeout,
         );
+        machine.set_max_connections(self.max_connections(), &mut Vec::new());
         lock(&self.shared.sub_conns).insert(cell.id, cell.clone());
         let entry = SubEntry {
             sub_conn,
@@ -93,7 +96,8 @@ impl<E: Env> Actor<E> {
             machine,
             told: State::Idle,
             dials: BTreeMap::new(),
-            connected: None,
+            connected: Vec::new(),
+            watched: false,
             min_keepalive: None,
             settled_once: false,
             chatter: Chatter::default(),
@@ -140,12 +144,10 @@ impl<E: Env> Actor<E> {
             return;
         };
         // Before whatever happens, which may be the connection's loss.
-        if entry
-            .connected
-            .as_ref()
-            .is_some_and(|live| live.connection.answered())
-        {
-            entry.machine.earned();
+        for live in &entry.connected {
+            if live.connection.answered() {
+                entry.machine.earned(live.attempt);
+            }
         }
         let (now, random) = (self.shared.env.now(), self.shared.env.random());
         let mut actions = Vec::new();
@@ -153,6 +155,7 @@ impl<E: Env> Actor<E> {
         for action in actions {
             self.carry_out(id, action);
         }
+        self.watch_crowd(id);
     }
 
     fn carry_out(&mut self, id: u64, action: Action) {
@@ -175,17 +178,11 @@ impl<E: Env> Actor<E> {
             Action::CancelDial(attempt) => self.end_dial(id, attempt),
             // RPCs find the connection when READY is told.
             Action::Adopt(attempt) => {
-                let live = entry.connected.as_ref();
+                let live = entry.connected.last();
                 debug_assert_eq!(live.map(|live| live.attempt), Some(attempt));
             }
-            Action::Release => {
-                entry.cell.release();
-                if let Some(live) = entry.connected.take() {
-                    live.watching.abort();
-                    live.connection.close();
-                }
-                self.timers.disarm(TimerKey::Health(id));
-            }
+            Action::Release(attempt) => self.release(id, attempt),
+            Action::NotMore(error) => self.not_more(id, error),
             Action::Arm(timer, at) => self.timers.arm(TimerKey::SubConn(id, timer), at),
             Action::Disarm(timer) => {
                 self.timers.disarm(TimerKey::SubConn(id, timer));
@@ -217,7 +214,9 @@ impl<E: Env> Actor<E> {
         let Some(entry) = self.sub_conns.get(&id) else {
             return;
         };
-        let Some(live) = &entry.connected else { return };
+        let Some(live) = entry.connected.first() else {
+            return;
+        };
         debug_assert_eq!(entry.machine.state(), State::Ready);
         match self.health_service(entry) {
             Some(service) => self.begin_health(id, service),
@@ -275,9 +274,38 @@ impl<E: Env> Actor<E> {
         });
     }
 
-    /// The connection of a SubConn.
+    /// The connection of a SubConn; its oldest.
     pub(super) fn live(&mut self, id: u64) -> Option<&mut Live<E::Connection>> {
-        self.sub_conns.get_mut(&id)?.connected.as_mut()
+        self.sub_conns.get_mut(&id)?.connected.first_mut()
+    }
+
+    /// Closes a connection gracefully. Where it was the one that RPCs are given, they are given the
+    /// next.
+    fn release(&mut self, id: u64, attempt: AttemptId) {
+        let Some(entry) = self.sub_conns.get_mut(&id) else {
+            return;
+        };
+        let Some(at) = entry.connected.iter().position(|it| it.attempt == attempt) else {
+            return;
+        };
+        let live = entry.connected.remove(at);
+        lock(&entry.cell.info).connections.remove(at);
+        let next = entry.connected.first().map(|live| live.connection.clone());
+        entry.watched &= next.is_some();
+        if at == 0 && entry.cell.connection().is_some() {
+            // In one step: an RPC that found none would wait for a picker, and none is coming.
+            entry.cell.replace(next);
+        }
+        live.watching.abort();
+        live.connection.close();
+        if at > 0 {
+            return;
+        }
+        self.timers.disarm(TimerKey::Health(id));
+        if let Some(health) = &live.health {
+            // Until the watch on the next connection is answered the old word counts.
+            self.begin_health(id, health.service().clone());
+        }
     }
 
     /// Starts attempts that wait, as far as there are permits.
@@ -307,9 +335,17 @@ impl<E: Env> Actor<E> {
                 "connect", sub_conn = id, address = %request.address
             );
             let shared = self.shared.clone();
+            let beside = entry.connected.first().map(|live| live.connection.clone());
             self.shared.env.spawn(Box::pin(async move {
                 // The connector is an application's code where it gave one.
-                let connecting = async { shared.env.connect(request).await };
+                let connecting = async {
+                    let connecting = match &beside {
+                        None => shared.env.connect(request),
+                        Some(first) => shared.env.connect_beside(first, request),
+                    };
+                    drop(beside);
+                    connecting.await
+                };
                 let connecting = AssertUnwindSafe(connecting).catch_unwind();
                 let connecting = connecting.instrument(span);
                 let Ok(connected) = Abortable::new(connecting, registration).await else {
@@ -403,7 +439,8 @@ impl<E: Env> Actor<E> {
                     return;
                 }
                 let (watching, registration) = AbortHandle::new_pair();
-                entry.connected = Some(Live {
+                lock(&entry.cell.info).connections.push(connection.clone());
+                entry.connected.push(Live {
                     attempt,
                     connection,
                     address,
@@ -420,6 +457,7 @@ impl<E: Env> Actor<E> {
                 for action in actions {
                     self.carry_out(id, action);
                 }
+                self.watch_crowd(id);
             }
         }
     }
@@ -428,11 +466,7 @@ impl<E: Env> Actor<E> {
         let Some(entry) = self.sub_conns.get_mut(&id) else {
             return;
         };
-        if entry
-            .connected
-            .as_ref()
-            .is_none_or(|live| live.attempt != attempt)
-        {
+        if !entry.connected.iter().any(|live| live.attempt == attempt) {
             // News of a connection that was given up already.
             return;
         }
@@ -452,7 +486,7 @@ impl<E: Env> Actor<E> {
             entry.min_keepalive = Some(now.saturating_mul(2));
         }
         self.drive(id, |machine, now, random, out| {
-            machine.lost(lost.status, now, random, out);
+            machine.lost(attempt, lost.status, now, random, out);
         });
     }
 
@@ -463,7 +497,7 @@ impl<E: Env> Actor<E> {
             return None;
         }
         let entry = self.sub_conns.get(&cell.id)?;
-        entry.connected.as_ref().map(|live| live.connection.clone())
+        entry.connected.first().map(|live| live.connection.clone())
     }
 
     /// Whether some SubConn is in its first attempt to connect.
@@ -475,10 +509,7 @@ impl<E: Env> Actor<E> {
 
     /// Every connection that is up.
     pub(super) fn connections(&self) -> Vec<Arc<E::Connection>> {
-        let connected = self
-            .sub_conns
-            .values()
-            .filter_map(|entry| entry.connected.as_ref());
+        let connected = self.sub_conns.values().flat_map(|entry| &entry.connected);
         connected.map(|live| live.connection.clone()).collect()
     }
 }

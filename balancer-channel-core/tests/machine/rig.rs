@@ -24,7 +24,9 @@ pub(crate) struct Rig {
     begun: Vec<AttemptId>,
     /// Whether new ones have to wait.
     pub(crate) busy: bool,
-    pub(crate) connected: Option<Address>,
+    /// Oldest first.
+    pub(crate) connected: Vec<(AttemptId, Address)>,
+    pub(crate) max_connections: usize,
     /// The attempt that connected last.
     won: Option<AttemptId>,
     pub(crate) state: State,
@@ -80,7 +82,8 @@ impl Rig {
             dials: BTreeMap::new(),
             begun: Vec::new(),
             busy: false,
-            connected: None,
+            connected: Vec::new(),
+            max_connections: 1,
             won: None,
             state: State::Idle,
             updating: false,
@@ -130,7 +133,7 @@ impl Rig {
     pub(crate) fn succeed(&mut self, name: &str) -> &mut Self {
         let id = self.attempt(name);
         self.dials.remove(&id);
-        self.connected = Some(Address::new(name));
+        self.connected.push((id, Address::new(name)));
         self.won = Some(id);
         let now = self.now;
         let mut wanted = false;
@@ -148,15 +151,41 @@ impl Rig {
         self.step(|machine, out| machine.attempt_failed(id, error, now, random, out))
     }
 
-    /// The connection is lost.
+    /// The oldest connection is lost.
     pub(crate) fn lose(&mut self) -> &mut Self {
-        let (now, random) = (self.now, self.random);
-        self.step(|machine, out| machine.lost(reset(), now, random, out))
+        self.lose_nth(0)
     }
 
+    /// One of the connections is lost, if there is such a one.
+    pub(crate) fn lose_nth(&mut self, nth: usize) -> &mut Self {
+        let Some((id, _)) = self.connected.get(nth).cloned() else {
+            return self;
+        };
+        let (now, random) = (self.now, self.random);
+        self.step(|machine, out| machine.lost(id, reset(), now, random, out))
+    }
+
+    /// Response headers come on the oldest connection.
     pub(crate) fn earn(&mut self) -> &mut Self {
-        self.machine.earned();
+        self.earn_nth(0)
+    }
+
+    pub(crate) fn earn_nth(&mut self, nth: usize) -> &mut Self {
+        if let Some((id, _)) = self.connected.get(nth) {
+            self.machine.earned(*id);
+        }
         self
+    }
+
+    /// RPCs wait for a stream.
+    pub(crate) fn crowd(&mut self) -> &mut Self {
+        let (now, random) = (self.now, self.random);
+        self.step(|machine, out| machine.crowded(now, random, out))
+    }
+
+    pub(crate) fn allow(&mut self, max: usize) -> &mut Self {
+        self.max_connections = max;
+        self.step(|machine, out| machine.set_max_connections(max, out))
     }
 
     pub(crate) fn reset_backoff(&mut self) -> &mut Self {
@@ -233,9 +262,14 @@ impl Rig {
                 self.log.push(format!("cancel {address}"));
             }
             Action::Adopt(id) => assert_eq!(self.won, Some(id), "adopts what connected"),
-            Action::Release => {
-                let address = self.connected.take().expect("releases what it has");
+            Action::Release(id) => {
+                let at = self.connected.iter().position(|(it, _)| *it == id);
+                let (_, address) = self.connected.remove(at.expect("releases what it has"));
                 self.log.push(format!("release {address}"));
+            }
+            Action::NotMore(error) => {
+                assert_eq!(self.state, State::Ready, "more than what?");
+                self.log.push(format!("no more({})", error.message()));
             }
             Action::Arm(timer, at) => {
                 assert!(at >= self.now, "a timer in the past: {timer:?}");
@@ -297,21 +331,33 @@ impl Rig {
         let armed: Vec<_> = self.timers.keys().copied().collect();
         match self.state {
             State::Idle | State::Shutdown => {
-                assert!(self.dials.is_empty() && self.connected.is_none());
+                assert!(self.dials.is_empty() && self.connected.is_empty());
                 assert_eq!(armed, [], "nothing goes on in {}", self.state);
             }
             State::Connecting => {
-                assert!(!self.dials.is_empty() && self.connected.is_none());
+                assert!(!self.dials.is_empty() && self.connected.is_empty());
                 let dialling = self.dials.keys().any(|id| self.begun.contains(id));
                 assert_eq!(armed.contains(&MachineTimer::PassDeadline), dialling);
                 assert!(!armed.contains(&MachineTimer::Backoff));
             }
             State::Ready => {
-                assert!(self.dials.is_empty() && self.connected.is_some());
-                assert_eq!(armed, [], "nothing goes on in READY");
+                let (_, address) = self.connected.first().expect("READY is connected");
+                assert!(self.connected.iter().all(|(_, it)| it == address));
+                // At most one thing goes on: a dial for one more, or the wait for the next.
+                match self.dials.len() {
+                    0 => assert!(armed.is_empty() || armed == [MachineTimer::Backoff]),
+                    1 => assert_eq!(armed, [MachineTimer::PassDeadline]),
+                    more => panic!("{more} dials for one more connection"),
+                }
+                if self.max_connections <= 1 {
+                    assert!(self.dials.is_empty(), "one was enough");
+                }
+                let full = self.connected.len() >= self.max_connections;
+                let may = !full && self.dials.is_empty() && armed.is_empty();
+                assert_eq!(self.machine.may_grow(), may);
             }
             State::TransientFailure => {
-                assert!(self.dials.is_empty() && self.connected.is_none());
+                assert!(self.dials.is_empty() && self.connected.is_empty());
                 assert_eq!(armed, [MachineTimer::Backoff]);
             }
         }

@@ -11,9 +11,10 @@ use http::{
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use super::{
-    connection::{H2Connection, H2Options, Setup, Spawn},
+    connection::{H2Connection, H2Options, Setup, Spawn, WeakConnection},
     dial::dial,
     io::{RawIo, TransportIo},
+    line::Line,
     replay::ReplayBudget,
     shared::Lowercase,
     tls::TlsClient,
@@ -61,6 +62,16 @@ impl Connector {
         address: &str,
         server_name: Option<&str>,
     ) -> Result<Connected<H2Connection>, Status> {
+        self.connect_in(Arc::default(), address, server_name).await
+    }
+
+    /// As [`connect`](Self::connect), for RPCs that wait in `line`.
+    pub(crate) async fn connect_in(
+        &self,
+        line: Arc<Line<WeakConnection>>,
+        address: &str,
+        server_name: Option<&str>,
+    ) -> Result<Connected<H2Connection>, Status> {
         let failed = |error: &dyn std::fmt::Display| {
             Status::unavailable(format!("{address}: {}", Lowercase(error)))
         };
@@ -81,6 +92,7 @@ impl Connector {
             options: self.options.clone(),
             replay: self.replay.clone(),
             spawn: self.spawn.clone(),
+            line,
         };
         H2Connection::handshake(io, setup).await
     }

@@ -23,6 +23,7 @@ use super::{
     call,
     driver::Driver,
     keepalive::{Keepalive, KeepaliveOptions},
+    line::Line,
     replay::ReplayBudget,
     request::RpcRequest,
     send::SendRpc,
@@ -45,6 +46,7 @@ pub(crate) type Spawn = Arc<dyn Fn(BoxFuture<()>) + Send + Sync>;
 pub(crate) struct H2Connection(Arc<Handle>);
 
 /// A connection that lives as long as others hold it.
+#[derive(Clone, Debug)]
 pub(crate) struct WeakConnection(Weak<Handle>);
 
 /// What HTTP/2 leaves open.
@@ -80,6 +82,8 @@ pub(crate) struct Setup {
     /// What the channel's RPCs may remember of their bodies together.
     pub(crate) replay: Arc<ReplayBudget>,
     pub(crate) spawn: Spawn,
+    /// Where RPCs wait for a stream, here or on another connection of the SubConn.
+    pub(crate) line: Arc<Line<WeakConnection>>,
 }
 
 /// The right to have one stream open.
@@ -108,7 +112,11 @@ impl H2Connection {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (shared, lost) = Shared::new(setup.peer.clone(), setup.options.last_stream_id);
+        let (shared, lost) = Shared::new(
+            setup.peer.clone(),
+            setup.options.last_stream_id,
+            setup.line.clone(),
+        );
         let mut builder = client::Builder::new();
         builder
             .enable_push(false)
@@ -144,6 +152,8 @@ impl H2Connection {
             shared: shared.clone(),
             setup,
         });
+        let whose = WeakConnection(Arc::downgrade(&handle));
+        shared.admission.enter(whose);
         spawn(Box::pin(Driver::new(connection, keepalive, shared.clone())));
         let lost = async move {
             match lost.await {
@@ -227,12 +237,34 @@ impl Connection for H2Connection {
         self.shared().admission.open()
     }
 
+    fn is_lost(&self) -> bool {
+        self.shared().is_lost()
+    }
+
+    fn max_streams(&self) -> Option<usize> {
+        Some(self.shared().admission.limit()).filter(|max| *max != usize::MAX)
+    }
+
+    fn queued(&self) -> usize {
+        self.shared().admission.line().crowd()
+    }
+
+    fn when_crowded(&self, news: Box<dyn FnOnce() + Send>) {
+        self.shared().admission.when_crowded(news);
+    }
+
     fn answered(&self) -> bool {
         self.shared().answered()
     }
 
     fn drained(&self) -> BoxFuture<()> {
         Box::pin(self.shared().ended())
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
     }
 }
 

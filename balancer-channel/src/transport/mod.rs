@@ -24,6 +24,7 @@ mod fan;
 mod io;
 mod keepalive;
 mod limit;
+mod line;
 mod replay;
 mod request;
 mod response;
@@ -41,6 +42,7 @@ pub(crate) use connection::{H2Connection, H2Options, Setup, Spawn, WeakConnectio
 pub(crate) use fan::SharedBody;
 pub(crate) use keepalive::KeepaliveOptions;
 pub(crate) use limit::limited;
+pub(crate) use line::Line;
 pub(crate) use replay::{ReplayBody, ReplayBudget};
 pub(crate) use request::RpcRequest;
 pub(crate) use response::{EndHook, RpcEnd, RpcResponse};

@@ -10,8 +10,8 @@ use std::{
 use h2::client::ResponseFuture;
 
 use super::{
-    admission::{Admit, Ticket},
     connection::{H2Connection, Permit},
+    line::{Admit, Ticket},
     replay::ReplayBody,
     request::{KeptHeaders, RpcRequest},
     response::{RpcResponse, Sent},
@@ -28,7 +28,7 @@ use super::{
 /// # Cancel safety
 /// Dropping it resets the stream, where there is one; an RPC that waits for its turn is forgotten.
 pub(crate) struct Exchange {
-    /// Until the stream is open.
+    /// The one that was picked, until the stream is open.
     connection: Option<H2Connection>,
     /// While it waits to be admitted.
     ticket: Option<Ticket>,
@@ -38,7 +38,7 @@ pub(crate) struct Exchange {
     kept: Option<KeptHeaders>,
 }
 
-/// An [`Exchange`] that owns its request.
+/// An [`Exchange`] that owns its request, and goes to no other connection.
 #[must_use = "futures do nothing unless polled"]
 pub(crate) struct SendRpc {
     /// Before the request: the stream must end first.
@@ -123,30 +123,52 @@ impl Exchange {
         request: &mut RpcRequest,
         cx: &mut Context<'_>,
     ) -> Poll<Result<RpcResponse, Broken>> {
+        self.poll_on(false, request, cx)
+    }
+
+    /// As [`poll`](Self::poll). `only`: no other connection of the SubConn will do.
+    fn poll_on(
+        &mut self,
+        only: bool,
+        request: &mut RpcRequest,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<RpcResponse, Broken>> {
         if let Some(connection) = self.connection.take() {
-            match self.poll_admit(&connection, cx) {
-                Poll::Pending => {
-                    self.connection = Some(connection);
-                    return Poll::Pending;
-                }
-                Poll::Ready(Admit::Granted) => {
-                    self.start(connection.into_permit(), request, cx)?;
-                }
-                Poll::Ready(_) => return Poll::Ready(Err(Broken::not_sent(&connection))),
-            }
+            let permit = if self.ticket.is_none() && connection.shared().admission.try_admit() {
+                connection.into_permit()
+            } else {
+                ready!(self.poll_admit(only, connection, cx))?
+            };
+            self.start(permit, request, cx)?;
         }
         self.poll_response(request, cx)
     }
 
-    fn poll_admit(&mut self, connection: &H2Connection, cx: &mut Context<'_>) -> Poll<Admit> {
+    /// Waits for a stream. The connection that has one may be another than `connection`, which was
+    /// picked.
+    #[cold]
+    fn poll_admit(
+        &mut self,
+        only: bool,
+        connection: H2Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Permit, Broken>> {
         let admission = &connection.shared().admission;
-        if self.ticket.is_none() {
-            match admission.try_admit() {
-                Admit::Full => {}
-                answer => return Poll::Ready(answer),
+        match admission.poll_admit(only, &mut self.ticket, cx) {
+            Poll::Pending => {
+                self.connection = Some(connection);
+                Poll::Pending
             }
+            Poll::Ready(Admit::Granted) => Poll::Ready(Ok(connection.into_permit())),
+            Poll::Ready(Admit::Elsewhere(grant)) => Poll::Ready(match grant.whose.upgrade() {
+                Some(other) => Ok(other.into_permit()),
+                None => {
+                    admission.give_back(&grant);
+                    Err(Broken::not_sent(&connection))
+                }
+            }),
+            Poll::Ready(Admit::Closed) => Poll::Ready(Err(Broken::not_sent(&connection))),
         }
-        admission.poll_admit(&mut self.ticket, cx)
     }
 
     /// Opens the stream and sends what is there of the body.
@@ -299,7 +321,7 @@ impl Future for SendRpc {
         let Some(request) = &mut this.request else {
             panic!("an RPC was polled after its end");
         };
-        let result = ready!(this.exchange.poll(request, cx));
+        let result = ready!(this.exchange.poll_on(true, request, cx));
         let request = this.request.take();
         Poll::Ready(result.map_err(|broken| SendFailure {
             kind: broken.kind,

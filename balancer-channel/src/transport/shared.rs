@@ -18,14 +18,16 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     admission::Admission,
+    connection::WeakConnection,
     deadlines::Deadlines,
+    line::Line,
     sniff::{GoAway, NotHttp2, ReadEvent, WriteEvent},
 };
 
 /// The state of one connection.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) admission: Admission,
+    pub(super) admission: Admission<WeakConnection>,
     /// Wakes the driver for what `h2` would not wake it for.
     pub(super) driver: AtomicWaker,
     /// Of responses that were handed out; the driver keeps them.
@@ -66,11 +68,15 @@ struct End {
 // === impl Shared ===
 
 impl Shared {
-    /// The state, and the news of the end.
-    pub(super) fn new(peer: Arc<str>, last_stream_id: u32) -> (Arc<Self>, oneshot::Receiver<Lost>) {
+    /// The state, and the news of the end. RPCs wait for its streams in `line`.
+    pub(super) fn new(
+        peer: Arc<str>,
+        last_stream_id: u32,
+        line: Arc<Line<WeakConnection>>,
+    ) -> (Arc<Self>, oneshot::Receiver<Lost>) {
         let (tell, lost) = oneshot::channel();
         let shared = Self {
-            admission: Admission::new(),
+            admission: Admission::new(line),
             driver: AtomicWaker::new(),
             deadlines: Deadlines::new(),
             peer,

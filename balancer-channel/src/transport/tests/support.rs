@@ -104,6 +104,7 @@ pub(super) async fn pair_by_hand_with(
 pub(super) fn setup() -> Setup {
     let connector = connector();
     Setup {
+        line: Arc::default(),
         peer: "pipe".into(),
         scheme: Scheme::HTTP,
         authority: connector.authority,
