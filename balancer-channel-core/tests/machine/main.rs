@@ -7,6 +7,7 @@ mod machine;
 
 mod addresses;
 mod backoff;
+mod growing;
 mod racing;
 mod random;
 mod rig;

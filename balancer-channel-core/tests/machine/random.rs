@@ -30,7 +30,7 @@ fn step(rig: &mut Rig, chance: &mut Chance) {
     const LISTS: [&str; 7] = ["", "a", "a b", "b a", "c", "b c d", "a a"];
     rig.random = chance.next();
     let dialling = rig.dials.values().next().map(|a| a.addr().to_owned());
-    match (chance.below(16), dialling) {
+    match (chance.below(20), dialling) {
         (0..=2, _) => {
             rig.connect();
         }
@@ -44,10 +44,16 @@ fn step(rig: &mut Rig, chance: &mut Chance) {
             rig.fail(&address);
         }
         (10, _) => {
-            rig.lose();
+            rig.lose_nth(chance.below(3) as usize);
         }
         (11, _) => {
-            rig.earn();
+            rig.earn_nth(chance.below(3) as usize);
+        }
+        (13..=15, _) => {
+            rig.crowd();
+        }
+        (16, _) => {
+            rig.allow(chance.below(4) as usize);
         }
         (12, _) if chance.below(4) == 0 => {
             rig.reset_backoff();

@@ -40,4 +40,5 @@ mod secured;
 mod connect;
 mod endings;
 mod goaways;
+mod scaling;
 mod streams;
