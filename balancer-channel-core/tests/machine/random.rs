@@ -30,7 +30,7 @@ fn step(rig: &mut Rig, chance: &mut Chance) {
     const LISTS: [&str; 7] = ["", "a", "a b", "b a", "c", "b c d", "a a"];
     rig.random = chance.next();
     let dialling = rig.dials.values().next().map(|a| a.addr().to_owned());
-    match (chance.below(20), dialling) {
+    match (chance.below(22), dialling) {
         (0..=2, _) => {
             rig.connect();
         }
@@ -49,12 +49,6 @@ fn step(rig: &mut Rig, chance: &mut Chance) {
         (11, _) => {
             rig.earn_nth(chance.below(3) as usize);
         }
-        (13..=15, _) => {
-            rig.crowd();
-        }
-        (16, _) => {
-            rig.allow(chance.below(4) as usize);
-        }
         (12, _) if chance.below(4) == 0 => {
             rig.reset_backoff();
         }
@@ -64,6 +58,12 @@ fn step(rig: &mut Rig, chance: &mut Chance) {
             }
         }
         (14, _) if chance.below(4) == 0 => rig.busy = !rig.busy,
+        (15..=17, _) => {
+            rig.crowd();
+        }
+        (18, _) => {
+            rig.allow(chance.below(4) as usize);
+        }
         _ => {
             let nanos = chance.below(3_000_000_000) + 1;
             rig.pass(Duration::from_nanos(nanos));
