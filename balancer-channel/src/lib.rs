@@ -70,7 +70,8 @@ mod timeout;
 mod transport;
 
 pub use balancer_channel_core::{
-    Backoff, ConnectivityStates, ManualResolver, Resolution, Resolver, Snapshot, SubConnSnapshot,
+    Backoff, ConnectionSnapshot, ConnectivityStates, ManualResolver, Resolution, Resolver,
+    Snapshot, SubConnSnapshot,
 };
 pub use balancer_registry::{Registry, ServiceConfig, ServiceConfigError};
 pub use builder::{BuildError, ChannelBuilder};

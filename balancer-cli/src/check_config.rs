@@ -22,6 +22,9 @@ struct Valid<'a> {
     config: &'a RawValue,
     source: String,
     skipped: Vec<Skipped<'a>>,
+    /// Where there may be more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_connections_per_subchannel: Option<u32>,
     warnings: Vec<String>,
 }
 
@@ -92,10 +95,21 @@ fn explained(config: &ServiceConfig) -> String {
     for skipped in chosen.skipped() {
         let _ = writeln!(text, "not      {skipped}");
     }
+    if let Some(max) = scaling(config) {
+        let _ = writeln!(
+            text,
+            "scaling  up to {max} connections to each backend, where it allows few streams"
+        );
+    }
     for warning in config.warnings() {
         let _ = writeln!(text, "warning  {warning}");
     }
     text
+}
+
+/// How many connections a backend may get, if that is more than one.
+fn scaling(config: &ServiceConfig) -> Option<u32> {
+    Some(config.max_connections_per_subchannel()).filter(|max| *max > 1)
 }
 
 fn complained(error: &ServiceConfigError) -> String {
@@ -136,6 +150,7 @@ impl<'a> Valid<'a> {
             config: serde_json::from_str(chosen.config_json()).map_err(Unusable::new)?,
             source: chosen.source().to_string(),
             skipped: skipped.collect(),
+            max_connections_per_subchannel: scaling(config),
             warnings: config.warnings().iter().map(ToString::to_string).collect(),
         })
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
-use balancer_channel::Snapshot;
+use balancer_channel::{ConnectionSnapshot, Snapshot};
 use serde::Serialize;
 
 use super::{load::Ended, states::Seen};
@@ -61,7 +61,11 @@ pub(crate) fn sub_conns(snapshot: &Snapshot, attempts: &BTreeMap<String, u64>) -
         return "  no backends are known\n".to_owned();
     }
     let sent: u64 = attempts.values().sum();
-    let heads = ["BACKEND", "STATE", "ATTEMPTS", "SHARE", "LAST ERROR"];
+    let mut heads = vec!["BACKEND", "STATE", "ATTEMPTS", "SHARE"];
+    // Only where a service config has let there be more than one.
+    let several = snapshot.sub_conns.iter().any(|it| it.connections.len() > 1);
+    heads.extend(several.then_some("CONNECTIONS"));
+    heads.push("LAST ERROR");
     let mut table = Table::new(&heads, &[2, 3]);
     let mut left = attempts.clone();
     for sub_conn in &snapshot.sub_conns {
@@ -73,13 +77,15 @@ pub(crate) fn sub_conns(snapshot: &Snapshot, attempts: &BTreeMap<String, u64>) -
             None => summary(&listed),
         };
         let error = sub_conn.last_error.as_ref();
-        table.row([
+        let mut row = vec![
             shown(&place),
             sub_conn.state.to_string(),
             count(attempts),
             format::percent(attempts, sent),
-            error.map_or_else(String::new, |error| shown(error.message())),
-        ]);
+        ];
+        row.extend(several.then(|| connections(&sub_conn.connections)));
+        row.push(error.map_or_else(String::new, |error| shown(error.message())));
+        table.row(row);
     }
     for (address, attempts) in left {
         let share = format::percent(attempts, sent);
@@ -92,6 +98,16 @@ pub(crate) fn sub_conns(snapshot: &Snapshot, attempts: &BTreeMap<String, u64>) -
         ]);
     }
     table.render()
+}
+
+/// How many there are, and how many streams the backend allows on each.
+fn connections(all: &[ConnectionSnapshot]) -> String {
+    let limits = || all.iter().map(|it| it.max_streams);
+    match (limits().min().flatten(), limits().max().flatten()) {
+        (Some(min), Some(max)) if min == max => format!("{} of {min} streams", all.len()),
+        (Some(min), Some(max)) => format!("{} of {min} to {max} streams", all.len()),
+        _ => all.len().to_string(),
+    }
 }
 
 fn summary(addresses: &[&str]) -> String {

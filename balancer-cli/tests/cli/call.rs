@@ -327,3 +327,25 @@ async fn people_get_a_summary() {
         assert!(ran.stdout.contains(part), "must say {part}: {}", ran.stdout);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_one_connection_to_a_backend_is_shown() {
+    let backend = Backend::new("narrow")
+        .max_concurrent_streams(1)
+        .answer(Answer::Echo.after(Duration::from_millis(100)));
+    let server = Server::start(backend).await.expect("a port");
+    let config = r#"{"connectionScaling":{"maxConnectionsPerSubchannel":3}}"#;
+    let target = format!("ipv4:{}", server.addr());
+    let call = ["call", &target, "--plaintext", "--count", "12"];
+    let ran = run(call
+        .iter()
+        .chain(&["--concurrency", "6", "--service-config", config]))
+    .await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for part in ["CONNECTIONS", "3 of 1 streams"] {
+        assert!(ran.stdout.contains(part), "must say {part}: {}", ran.stdout);
+    }
+    let ran = run(call).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!ran.stdout.contains("CONNECTIONS"), "one: {}", ran.stdout);
+}

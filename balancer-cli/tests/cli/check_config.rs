@@ -50,6 +50,33 @@ async fn a_valid_config_is_explained() {
 }
 
 #[tokio::test]
+async fn connections_to_a_backend_are_explained_where_there_may_be_more_than_one() {
+    let config = |n| {
+        format!(r#"{{"connectionScaling":{{"maxConnectionsPerSubchannel":{n}}}}}"#).into_bytes()
+    };
+    let ran = run_with_stdin(CHECK, &config("3")).await;
+    assert_eq!(ran.json()["max_connections_per_subchannel"], 3);
+    let ran = run_with_stdin(&CHECK[..2], &config("3")).await;
+    let line = "scaling  up to 3 connections to each backend";
+    assert!(ran.stdout.contains(line), "{}", ran.stdout);
+
+    let one = run_with_stdin(CHECK, &config("1")).await.json();
+    assert_eq!(one.get("max_connections_per_subchannel"), None);
+    let many = run_with_stdin(CHECK, &config("11")).await.json();
+    assert_eq!(many["max_connections_per_subchannel"], 10);
+    let at = "connectionScaling.maxConnectionsPerSubchannel";
+    let warning = format!("{at}: 11 is outside of 1 to 10; 10 is used");
+    assert_eq!(many["warnings"], json!([warning]));
+    let bad = run_with_stdin(CHECK, &config("1.5")).await;
+    assert_ne!(bad.code, 0);
+    let wrong = &bad.json()["errors"][0];
+    assert_eq!(
+        (&wrong["path"], &wrong["value"]),
+        (&json!(at), &json!("1.5"))
+    );
+}
+
+#[tokio::test]
 async fn a_near_miss_is_warned_about() {
     let config = br#"{"LoadBalancerConfig":[{"round_robin":{}}]}"#;
     let json = run_with_stdin(CHECK, config).await.json();
