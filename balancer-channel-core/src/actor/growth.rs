@@ -69,13 +69,42 @@ impl<E: Env> Actor<E> {
         }
     }
 
-    /// Another connection could not be made. The policy is not told: nothing has changed for it.
-    pub(super) fn not_more(&mut self, id: u64, error: Status) {
-        let Some(entry) = self.sub_conns.get(&id) else {
+    /// There is another connection.
+    pub(super) fn grown(&mut self, id: u64) {
+        let now = self.shared.env.now();
+        let Some(entry) = self.sub_conns.get_mut(&id) else {
             return;
         };
-        let have = entry.connected.len();
-        tracing::debug!(sub_conn = id, have, %error, "no other connection for the RPCs that wait");
+        let connections = entry.connected.len();
+        if connections > 1
+            && let Some(untold) = entry.chatter.may_speak(now)
+        {
+            tracing::debug!(
+                sub_conn = id,
+                connections,
+                untold,
+                "another connection for RPCs that wait for streams"
+            );
+        }
+    }
+
+    /// Another connection could not be made. The policy is not told: nothing has changed for it.
+    pub(super) fn not_more(&mut self, id: u64, error: Status) {
+        let now = self.shared.env.now();
+        let Some(entry) = self.sub_conns.get_mut(&id) else {
+            return;
+        };
+        let connections = entry.connected.len();
+        match entry.chatter.may_speak(now) {
+            Some(untold) => tracing::info!(
+                sub_conn = id, connections, %error, untold,
+                "RPCs wait for streams, and another connection cannot be made"
+            ),
+            None => tracing::trace!(
+                sub_conn = id, connections, %error,
+                "RPCs wait for streams, and another connection cannot be made"
+            ),
+        }
         lock(&entry.cell.info).last_error = Some(error);
     }
 }

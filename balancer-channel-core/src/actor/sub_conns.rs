@@ -36,7 +36,7 @@ pub(super) struct SubEntry<C> {
     min_keepalive: Option<Duration>,
     /// Whether it has been connected or has failed once.
     pub(super) settled_once: bool,
-    chatter: Chatter,
+    pub(super) chatter: Chatter,
 }
 
 /// A connection in use.
@@ -180,6 +180,7 @@ impl<E: Env> Actor<E> {
             Action::Adopt(attempt) => {
                 let live = entry.connected.last();
                 debug_assert_eq!(live.map(|live| live.attempt), Some(attempt));
+                self.grown(id);
             }
             Action::Release(attempt) => self.release(id, attempt),
             Action::NotMore(error) => self.not_more(id, error),

@@ -23,7 +23,7 @@
 //! | H5 | GOAWAY twice, and close | `goaways::two_are_one_loss`, `…::what_was_above_the_last_stream_survives_the_close`, `…::what_may_have_been_seen_does_not` |
 //! | H6 | REFUSED_STREAM | `streams::a_refused_one_is_tried_once_more_and_no_more`; `rpc::retry::transparent_retries_are_not_counted`; row 41 |
 //! | H7 | RST_STREAM, every code | `transport::tests::faults::a_reset_instead_of_a_response`, `…::a_reset_in_the_middle_of_a_response` |
-//! | H8 | stream limits | `transport::tests::admission`; `streams::a_crowd_gets_through_any_door`; `rpc::limits::a_deadline_says_that_it_waited_for_a_stream` |
+//! | H8 | stream limits | `transport::tests::admission`; `scaling` (gRFC A105); `streams::a_crowd_gets_through_any_door`; `rpc::limits::a_deadline_says_that_it_waited_for_a_stream` |
 //! | H9, H10 | a peer that stalls | `streams::a_peer_that_hears_nothing_is_given_up_by_keepalive`, `…::nobody_pings_without_need`; row 20 |
 //! | H11 | windows that stay shut | `streams::a_request_that_is_stuck_holds_nobody_up`, `…::a_response_that_nobody_reads_holds_nobody_up` |
 //! | H12, H13 | bombs and floods | `floods::each_is_ended_or_ignored_in_bounded_memory` |

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use balancer_api::ConnectivityState as State;
 use balancer_channel::{Channel, ChannelBuilder, ManualResolver, Resolution, SubConnSnapshot};
 use balancer_testpeer::{
-    Answer, Backend, Behaviour, Conn, Peer, Script, Server, faults,
+    Answer, Backend, Behaviour, Conn, Manners, Peer, Script, Server, faults,
     frame::{Frame, code, setting},
 };
 use futures_util::StreamExt;
@@ -515,5 +515,88 @@ async fn nothing_is_left_of_the_others_either() {
     answered(crowd).await;
     servers[0].until(|journal| journal.open() == 0).await;
     assert!(servers[1].journal().accepted() > 0);
+    end(channel).await;
+}
+
+/// The watch over a backend's health takes the only stream of the oldest connection: RPCs have the
+/// others, and when the oldest is drained the next is watched, without a change of state.
+#[tokio::test]
+async fn the_next_connection_is_watched_when_the_oldest_is_gone() {
+    let mut peer = Peer::listen().await.expect("a port");
+    let config = config(3).replacen('{', r#"{"healthCheckConfig":{"serviceName":"store"},"#, 1);
+    let channel = Channel::builder(format!("ipv4:{}", peer.addr()))
+        .plaintext()
+        .default_service_config(config)
+        .build()
+        .expect("a channel");
+    let mut states = channel.states();
+    let waiting = rpc(&channel);
+    let mut first = accept(&mut peer, 1).await;
+    let watch = say_serving(&mut first).await;
+    let mut second = accept(&mut peer, 1).await;
+    serve(&mut second).await;
+    answered([waiting]).await;
+
+    first
+        .send_goaway(watch, code::NO_ERROR, "")
+        .await
+        .expect("sent");
+    say_serving(&mut second).await;
+    drop(first);
+    let waiting = rpc(&channel);
+    let mut third = accept(&mut peer, 1).await;
+    serve(&mut third).await;
+    answered([waiting]).await;
+    assert_eq!(only(&channel).connections.len(), 2);
+    end(channel).await;
+    let mut told = Vec::new();
+    while let Some(state) = states.next().await {
+        told.push(state);
+    }
+    let expected = [
+        State::Idle,
+        State::Connecting,
+        State::Ready,
+        State::Shutdown,
+    ];
+    assert_eq!(told, expected);
+}
+
+/// Takes the question after the backend's health and answers it, once.
+async fn say_serving(conn: &mut Conn) -> u32 {
+    let watch = conn.next_call().await.expect("the watch");
+    assert_eq!(watch.path(), "/grpc.health.v1.Health/Watch");
+    conn.reply_headers(watch.stream).await.expect("sent");
+    conn.reply_message(watch.stream, &[8, 1])
+        .await
+        .expect("sent");
+    watch.stream
+}
+
+/// Of two connections one hears nothing any more: keepalive gives it up, and the other serves on.
+#[tokio::test(start_paused = true)]
+async fn keepalive_looks_after_each() {
+    let deaf = Backend::new("deaf")
+        .max_concurrent_streams(1)
+        .answer(Answer::Never)
+        .manners(Manners::deaf_to_pings());
+    let script = Script::new()
+        .on_connection(2, deaf)
+        .otherwise(slow(Duration::from_secs(1)));
+    let server = Arc::new(Server::in_memory(script));
+    let channel = in_memory(std::slice::from_ref(&server), 2)
+        .keepalive(Duration::from_secs(10), Duration::from_secs(5), false)
+        .build()
+        .expect("a channel");
+    let mut ends = Vec::new();
+    for rpc in rpcs(&channel, 3) {
+        ends.push(rpc.await.expect("no panic").map(drop));
+    }
+    let failed: Vec<_> = ends.into_iter().filter_map(Result::err).collect();
+    assert_eq!(failed.len(), 1, "whose request it had: {failed:?}");
+    assert!(failed[0].message().contains("keepalive"), "{failed:?}");
+    let left = only(&channel);
+    assert_eq!((left.state, left.connections.len()), (State::Ready, 1));
+    answered([rpc(&channel)]).await;
     end(channel).await;
 }
