@@ -11,15 +11,15 @@ use std::{
 };
 
 use balancer_api::{Dialer, Io};
-use balancer_channel::{Backoff, Channel, WaitForReady};
-use balancer_testpeer::{Backend, FdHoard, Relay, Server};
+use balancer_channel::{Channel, WaitForReady};
+use balancer_testpeer::{Backend, Relay, Server};
 use tokio::time::Instant;
 use tokio_util::compat::TokioAsyncReadCompatExt;
 use tonic::{Code, Request};
 
 use crate::{
     secured::{Authority, Secured},
-    support::{echo, text},
+    support::{echo, starved, text},
 };
 
 /// What an attempt may take where no clock stands still.
@@ -160,108 +160,11 @@ async fn ends_in_time(channel: Channel, relay: &Relay) {
 #[test]
 fn without_descriptors_it_waits_and_recovers() {
     if std::env::var_os(CHILD).is_some() {
-        return run(starved_of_descriptors());
+        return run(starved::of_descriptors());
     }
     let name = "connect::without_descriptors_it_waits_and_recovers";
     let script = format!("ulimit -n 64 && exec \"$0\" --exact --nocapture {name}");
     again("sh", &["-c", &script]);
-}
-
-async fn starved_of_descriptors() {
-    let server = Server::start(Backend::new("good")).await.expect("a port");
-    let mut hoard = FdHoard::take_all_but(0).expect("descriptors");
-    fails_then_recovers(&server, "os error 24", || hoard.release(usize::MAX)).await;
-}
-
-/// Two ports for everybody, in a network of the test's own.
-#[test]
-#[cfg(target_os = "linux")]
-fn without_ports_it_waits_and_recovers() {
-    if std::env::var_os(CHILD).is_some() {
-        return run(starved_of_ports());
-    }
-    let can = "ip link set lo up && test -w /proc/sys/net/ipv4/ip_local_port_range";
-    let made = Command::new("unshare")
-        .args(["-rn", "sh", "-c", can])
-        .output();
-    if !made.is_ok_and(|made| made.status.success()) {
-        println!("SKIP: no network namespace can be made here");
-        return;
-    }
-    let name = "connect::without_ports_it_waits_and_recovers";
-    let script = format!(
-        "ip link set lo up && echo 40000 40003 > /proc/sys/net/ipv4/ip_local_port_range && \
-         exec \"$0\" --exact --nocapture {name}"
-    );
-    again("unshare", &["-rn", "sh", "-c", &script]);
-}
-
-#[cfg(target_os = "linux")]
-async fn starved_of_ports() {
-    let server = Server::start(Backend::new("good")).await.expect("a port");
-    let mut taken = Vec::new();
-    while let Ok(socket) = std::net::TcpStream::connect(server.addr()) {
-        taken.push(socket);
-        assert!(taken.len() < 100, "there are only a few");
-    }
-    // Their ends, and nobody waits for stray octets of theirs.
-    let release = || {
-        for socket in taken.drain(..) {
-            let socket = socket2_of(socket);
-            drop(socket);
-        }
-    };
-    fails_then_recovers(&server, "os error 99", release).await;
-}
-
-/// A socket that is reset when it is dropped, so that its port is free at once.
-#[cfg(target_os = "linux")]
-fn socket2_of(socket: std::net::TcpStream) -> socket2::Socket {
-    let socket = socket2::Socket::from(socket);
-    socket
-        .set_linger(Some(Duration::ZERO))
-        .expect("a socket's option");
-    socket
-}
-
-/// The attempts fail with `why` and are backed off, until `release` makes them possible.
-async fn fails_then_recovers(server: &Server, why: &str, release: impl FnOnce()) {
-    let dials = Arc::new(AtomicUsize::new(0));
-    let channel = Channel::builder(format!("ipv4:{}", server.addr()))
-        .plaintext()
-        .dialer(Arc::new(Counting(dials.clone())))
-        .backoff(Backoff::default().with_initial(SHORT))
-        .build()
-        .expect("a channel");
-    for _ in 0..1_000 {
-        let status = echo(&channel, text("hello")).await;
-        let status = status.expect_err("there is nothing to connect with");
-        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-        assert!(status.message().contains(why), "must say {why}: {status:?}");
-    }
-    let spun = dials.load(Ordering::SeqCst);
-    assert!(spun <= 5, "RPCs must not dial: {spun}");
-    release();
-    let mut request = Request::new(text("hello"));
-    request.extensions_mut().insert(WaitForReady(true));
-    request.set_timeout(Duration::from_secs(30));
-    echo(&channel, request)
-        .await
-        .expect("it recovers by itself");
-    channel.close().await;
-    assert_eq!(channel.task_count(), 0, "no task may be left");
-}
-
-/// Dials TCP, and counts.
-struct Counting(Arc<AtomicUsize>);
-
-#[async_trait::async_trait]
-impl Dialer for Counting {
-    async fn dial(&self, addr: &str) -> io::Result<Box<dyn Io>> {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        let socket = tokio::net::TcpStream::connect(addr).await?;
-        Ok(Box::new(socket.compat()))
-    }
 }
 
 fn run(test: impl Future<Output = ()>) {

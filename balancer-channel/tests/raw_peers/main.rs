@@ -14,7 +14,7 @@
 //! | C9 | no ALPN, another ALPN | `tls_matrix` |
 //! | C10 | a handshake that dribbles or stops | `connect::a_handshake_that_dribbles_is_given_up`, `…::a_tls_handshake_that_stops_is_given_up` |
 //! | C11 | no descriptors | `connect::without_descriptors_it_waits_and_recovers` |
-//! | C12 | no ports | `connect::without_ports_it_waits_and_recovers`, where namespaces may be made |
+//! | C12 | no ports | row 43, where namespaces may be made |
 //! | C13 | a dialer that panics or never ends | `connect::a_dialer_that_never_ends_is_given_up`, `…::a_dialer_that_panics_has_failed` |
 //! | H1 | GOAWAY, streams open | `transport::tests::end::a_graceful_goaway_is_news_at_once_and_open_streams_finish`; row 3 |
 //! | H2 | GOAWAY with a last stream | `goaways::rpcs_above_the_last_stream_are_sent_again` |
@@ -24,7 +24,7 @@
 //! | H6 | REFUSED_STREAM | `streams::a_refused_one_is_tried_once_more_and_no_more`; `rpc::retry::transparent_retries_are_not_counted`; row 41 |
 //! | H7 | RST_STREAM, every code | `transport::tests::faults::a_reset_instead_of_a_response`, `…::a_reset_in_the_middle_of_a_response` |
 //! | H8 | stream limits | `transport::tests::admission`; `scaling` (gRFC A105); `streams::a_crowd_gets_through_any_door`; `rpc::limits::a_deadline_says_that_it_waited_for_a_stream` |
-//! | H9, H10 | a peer that stalls | `streams::a_peer_that_hears_nothing_is_given_up_by_keepalive`, `…::nobody_pings_without_need`; row 20 |
+//! | H9, H10 | a peer that stalls | `streams::a_peer_that_hears_nothing_is_given_up_by_keepalive`, `…::nobody_pings_without_need`; row 20; half-open TCP: row 43 |
 //! | H11 | windows that stay shut | `streams::a_request_that_is_stuck_holds_nobody_up`, `…::a_response_that_nobody_reads_holds_nobody_up` |
 //! | H12, H13 | bombs and floods | `floods::each_is_ended_or_ignored_in_bounded_memory` |
 //! | H14 | responses that are not right | `transport::tests::faults` |

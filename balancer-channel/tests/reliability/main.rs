@@ -12,6 +12,8 @@ mod backends;
 mod bad_peers;
 mod cancellations;
 mod child;
+#[cfg(target_os = "linux")]
+mod dead_ends;
 mod fleet;
 #[cfg(target_os = "linux")]
 mod leaks;

@@ -7,6 +7,7 @@ pub(crate) mod counted;
 pub(crate) mod cut;
 pub(crate) mod drip;
 pub(crate) mod pipes;
+pub(crate) mod starved;
 
 use balancer_channel::Channel;
 use balancer_testpeer::{Answer, Backend, Response as Answers};

@@ -430,6 +430,13 @@ pub const ROWS: &[Row] = &[
             channel("ends", &[""]),
         ]),
     ),
+    row(
+        43,
+        "half-open TCP, no route, no ports, no descriptors: a pulled cable noticed, the others backed off",
+        "≤ 22 s by default, ≤ 15.5 s with keepalive 10 s / 5 s, attempts end after 20 s; ≤ 5 dials, recovers",
+        "–",
+        How::Scenario("dead_ends::networks_that_end_nowhere"),
+    ),
 ];
 
 // === impl Row ===
