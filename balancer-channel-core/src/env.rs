@@ -43,8 +43,9 @@ pub trait Env: Send + Sync + 'static {
         1
     }
 
-    /// How many streams are open on connections of this channel, those that it has given up
-    /// included: while an RPC has one the channel does not fall asleep.
+    /// How many streams are open, or waited for, on connections of this channel, those that it has
+    /// given up included, and how many RPCs wait for something else than a picker: while there is one
+    /// the channel does not fall asleep.
     fn streams(&self) -> usize;
 
     /// The time since this environment was made, on a clock that only goes forward.
@@ -97,9 +98,9 @@ pub struct ConnectRequest {
     pub address: Address,
     /// `None` for a backend: the channel's own credentials, dialer and authority apply.
     pub lookaside: Option<Lookaside>,
-    /// Keepalive must leave at least this long between pings; grows when a peer says
+    /// How often the time between keepalive's pings is doubled: grows when a peer of the channel says
     /// `too_many_pings` (gRFC A8).
-    pub min_keepalive: Option<std::time::Duration>,
+    pub keepalive_doublings: u32,
 }
 
 /// How to dial something that is no backend of the channel's target.
@@ -229,7 +230,7 @@ impl ConnectRequest {
         Self {
             address,
             lookaside: None,
-            min_keepalive: None,
+            keepalive_doublings: 0,
         }
     }
 }

@@ -240,6 +240,9 @@ impl<C> Queue<C> {
             let mut inner = lock(&self.inner);
             inner.closed = true;
             inner.births = 0;
+            // Asked before anybody looked: it counts as if it came later.
+            let hurry = |item: &Item<C>| matches!(item, Item::Close(CloseMode::Now));
+            inner.hurry |= inner.items.iter().chain(&inner.staged).any(hurry);
             (mem::take(&mut inner.items), mem::take(&mut inner.staged))
         };
         drop((items, staged));

@@ -39,7 +39,7 @@ pub struct Settings<R> {
     /// The first READY picker is held until every SubConn has left CONNECTING once, or for so long.
     pub warm_up: Option<Duration>,
     /// After so long without an RPC the channel falls asleep: resolver, policy and connections are
-    /// given up until the next one. `None`: never.
+    /// given up until the next one. `None` and zero: never.
     pub idle_timeout: Option<Duration>,
     /// Whether backends are asked for their health (gRFC A17) where policy and service config want
     /// it.

@@ -10,12 +10,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     CallCredentials, Channel, Target, TargetError,
-    call::Throttles,
     env::{CallRules, TokioEnv},
     policies,
     proxy::{HttpProxy, HttpProxyError, ProxyEnv},
     resolver::{DnsResolver, FixedResolver},
-    rpc_config::RpcConfig,
+    rpc_config::ConfigParser,
     runtime,
     target::{Kind, Scheme as TargetScheme},
     transport::{
@@ -197,7 +196,8 @@ impl ChannelBuilder {
         self
     }
 
-    /// A policy, by name and without configuration, that no service config can change.
+    /// A policy, by name and without configuration, that no service config can change: what one says of
+    /// load balancing is not even looked at.
     pub fn fixed_policy(mut self, name: impl Into<String>) -> Self {
         self.fixed_policy = Some(name.into());
         self
@@ -330,8 +330,8 @@ impl ChannelBuilder {
         self
     }
 
-    /// After so long without an RPC the channel falls asleep, as by [`Channel::enter_idle`]; `None`:
-    /// never. 30 minutes by default. RPCs that wait or are in flight hold it awake, calls of policies
+    /// After so long without an RPC the channel falls asleep, as by [`Channel::enter_idle`]; `None`
+    /// and zero: never. 30 minutes by default. RPCs that wait or are in flight hold it awake, calls of policies
     /// do not. It may take a sixteenth longer.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = timeout.into();
@@ -435,21 +435,14 @@ impl ChannelBuilder {
             registered.map_err(|error| BuildError::Policy(error.to_string()))?;
         }
         let json = self.default_service_config.as_deref().unwrap_or("{}");
-        let throttles = Throttles::default();
         let mut limits = Limits::default();
         limits.max_connections_per_subchannel = self.max_connections;
-        let default_config = RpcConfig::parse(json, &registry, &limits, &throttles)
+        let mut configs = ConfigParser::new(registry, limits);
+        let fixed_policy = self.fixed_policy.map(|name| configs.fix_policy(&name));
+        let fixed_policy = fixed_policy
+            .transpose()
             .map_err(BuildError::ServiceConfig)?;
-        let fixed_policy = match self.fixed_policy {
-            None => None,
-            Some(name) => {
-                let name = json_string(&name);
-                let json = format!(r#"{{"loadBalancingConfig":[{{{name}:{{}}}}]}}"#);
-                let config = RpcConfig::parse(&json, &registry, &limits, &throttles)
-                    .map_err(BuildError::ServiceConfig)?;
-                Some(config.policy)
-            }
-        };
+        let default_config = configs.parse(json).map_err(BuildError::ServiceConfig)?;
 
         let host = match target.kind() {
             Kind::Dns { host, port, .. } => Some((host, *port)),
@@ -532,25 +525,9 @@ impl ChannelBuilder {
                 Arc::new(move |task| drop(tasks.spawn_on(task, &handle)))
             },
         };
-        let env = TokioEnv::new(
-            handle, tasks, connector, registry, limits, throttles, self.rules,
-        );
+        let env = TokioEnv::new(handle, tasks, connector, configs, self.rules);
         Ok(Channel::new(Core::new(Arc::new(env), settings)))
     }
-}
-
-/// A string as JSON writes it.
-fn json_string(text: &str) -> String {
-    let mut json = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => json.extend(['\\', c]),
-            c if c.is_control() => json.push_str(&format!("\\u{:04x}", c as u32)),
-            c => json.push(c),
-        }
-    }
-    json.push('"');
-    json
 }
 
 fn check_scheme(scheme: Option<TargetScheme>, security: &Chosen) -> Result<(), BuildError> {

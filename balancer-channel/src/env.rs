@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,7 +13,6 @@ use balancer_api::{Status, Timestamp};
 use balancer_channel_core::{
     BoxFuture, Chatter, ConnectRequest, Connected, Connection as _, Env, Lookaside, ParsedConfig,
 };
-use balancer_registry::{Limits, Registry};
 use tokio::{
     runtime::Handle,
     time::{Instant, Sleep},
@@ -18,9 +20,8 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    call::Throttles,
     credentials::CallCredentials,
-    rpc_config::RpcConfig,
+    rpc_config::{ConfigParser, RpcConfig},
     transport::{Connector, H2Connection, Line, Security, WeakConnection},
 };
 
@@ -31,16 +32,19 @@ pub(crate) struct TokioEnv {
     runtime: Handle,
     tasks: TaskTracker,
     connector: Connector,
-    registry: Registry,
-    limits: Limits,
-    throttles: Throttles,
+    configs: ConfigParser,
     rules: CallRules,
     /// Every connection that was made, those too that a SubConn has given up and that live on for
     /// the RPCs on them. Guards nothing else; nothing is called under it.
     connections: Arc<Mutex<Vec<WeakConnection>>>,
+    /// RPCs that have neither a stream nor a picker to wait for, and are under way all the same.
+    elsewhere: Arc<AtomicUsize>,
     /// For what is told of RPCs. A leaf; nothing is called under it.
     chatter: Mutex<Chatter>,
 }
+
+/// While it is there, the channel does not fall asleep.
+pub(crate) struct Awake(Arc<AtomicUsize>);
 
 /// What the application has laid down for all RPCs of a channel.
 #[derive(Clone)]
@@ -61,9 +65,7 @@ impl TokioEnv {
         runtime: Handle,
         tasks: TaskTracker,
         connector: Connector,
-        registry: Registry,
-        limits: Limits,
-        throttles: Throttles,
+        configs: ConfigParser,
         rules: CallRules,
     ) -> Self {
         let start = Instant::now();
@@ -72,13 +74,19 @@ impl TokioEnv {
             runtime,
             tasks,
             connector,
-            registry,
-            limits,
-            throttles,
+            configs,
             rules,
             connections: Arc::default(),
+            elsewhere: Arc::default(),
             chatter: Mutex::default(),
         }
+    }
+
+    /// Keeps the channel awake for an RPC whose stream is yet to come.
+    pub(crate) fn stay_awake(&self) -> Awake {
+        // Relaxed: the balancer's task looks now and then, and sleeps after many looks in vain.
+        self.elsewhere.fetch_add(1, Ordering::Relaxed);
+        Awake(self.elsewhere.clone())
     }
 
     /// Ends every connection at once, and the RPCs on it with `status`.
@@ -130,10 +138,9 @@ impl TokioEnv {
     ) -> BoxFuture<Result<Connected<H2Connection>, Status>> {
         let mut connector = self.connector.clone();
         let connections = self.connections.clone();
-        if let Some(min) = request.min_keepalive
-            && let Some(keepalive) = &mut connector.options.keepalive
-        {
-            keepalive.time = keepalive.time.max(min);
+        if let Some(keepalive) = &mut connector.options.keepalive {
+            let factor = 2_u32.saturating_pow(request.keepalive_doublings);
+            keepalive.time = keepalive.time.saturating_mul(factor);
         }
         Box::pin(async move {
             if let Some(Lookaside {
@@ -176,8 +183,8 @@ impl Env for TokioEnv {
     type RpcConfig = RpcConfig;
 
     fn parse_config(&self, json: &str) -> Result<ParsedConfig<RpcConfig>, String> {
-        RpcConfig::parse(json, &self.registry, &self.limits, &self.throttles)
-            .map_err(|error| error.to_string())
+        let parsed = self.configs.parse(json);
+        parsed.map_err(|error| error.to_string())
     }
 
     fn health_service(&self, config: &RpcConfig) -> Option<Arc<str>> {
@@ -191,7 +198,10 @@ impl Env for TokioEnv {
     fn streams(&self) -> usize {
         let connections = lock(&self.connections);
         let alive = connections.iter().filter_map(WeakConnection::upgrade);
-        alive.map(|connection| connection.streams()).sum()
+        let streams: usize = alive
+            .map(|connection| connection.streams() + connection.waiting())
+            .sum();
+        streams + self.elsewhere.load(Ordering::Relaxed)
     }
 
     fn now(&self) -> Timestamp {
@@ -226,6 +236,12 @@ impl Env for TokioEnv {
         request: ConnectRequest,
     ) -> BoxFuture<Result<Connected<H2Connection>, Status>> {
         self.dial(first.setup().line.clone(), request)
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

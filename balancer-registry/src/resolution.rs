@@ -45,6 +45,7 @@ pub struct Resolution {
 /// assert_eq!(PolicySource::LoadBalancingConfig(2).to_string(), "loadBalancingConfig[2]");
 /// assert_eq!(PolicySource::LoadBalancingPolicy.to_string(), "loadBalancingPolicy");
 /// assert_eq!(PolicySource::Default.to_string(), "default");
+/// assert_eq!(PolicySource::Fixed.to_string(), "fixed");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -55,6 +56,8 @@ pub enum PolicySource {
     LoadBalancingPolicy,
     /// None: the default policy, `pick_first`, is used.
     Default,
+    /// None: the application has fixed the policy.
+    Fixed,
 }
 
 /// A policy that a service config names and that was not chosen.
@@ -87,6 +90,15 @@ impl Resolution {
             json: json.into(),
             source,
             skipped: skipped.into(),
+        }
+    }
+
+    /// The same choice, made by the application.
+    pub(crate) fn fixed(self) -> Self {
+        Self {
+            source: PolicySource::Fixed,
+            skipped: Box::default(),
+            ..self
         }
     }
 
@@ -149,6 +161,7 @@ impl fmt::Display for PolicySource {
             Self::LoadBalancingConfig(index) => write!(f, "loadBalancingConfig[{index}]"),
             Self::LoadBalancingPolicy => f.write_str("loadBalancingPolicy"),
             Self::Default => f.write_str("default"),
+            Self::Fixed => f.write_str("fixed"),
         }
     }
 }

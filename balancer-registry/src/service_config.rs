@@ -68,6 +68,9 @@ pub struct ServiceConfig {
     warnings: Vec<ConfigWarning>,
 }
 
+const LIST: &str = "loadBalancingConfig";
+const LEGACY: &str = "loadBalancingPolicy";
+
 // === impl ServiceConfig ===
 
 impl ServiceConfig {
@@ -98,8 +101,52 @@ impl ServiceConfig {
         registry: &Registry,
         limits: &Limits,
     ) -> Result<Self, ServiceConfigError> {
+        Self::parse_as(json.as_ref(), registry, limits, None)
+    }
+
+    /// As [`parse_with`](Self::parse_with), where the policy is decided already: what the config says
+    /// of load balancing is not looked at, be it right or wrong. A warning says so.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), but none of a policy.
+    ///
+    /// ```
+    /// # use balancer_api::{Balancer, BuildOptions, Builder, ClientConn};
+    /// # use std::sync::Arc;
+    /// # struct Fake;
+    /// # impl Builder for Fake {
+    /// #     fn name(&self) -> &str { "round_robin" }
+    /// #     fn build(&self, _: Arc<dyn ClientConn>, _: BuildOptions) -> Box<dyn Balancer> { unreachable!() }
+    /// # }
+    /// # let registry = balancer_registry::Registry::new();
+    /// # registry.register(Arc::new(Fake)).unwrap();
+    /// use balancer_registry::{Limits, PolicySource, ServiceConfig};
+    /// let ours = ServiceConfig::parse(r#"{"loadBalancingConfig":[{"round_robin":{}}]}"#, &registry)?;
+    /// let theirs = r#"{"loadBalancingConfig":[{"xds":{}}],"retryThrottling":{"maxTokens":10,"tokenRatio":1}}"#;
+    /// let config =
+    ///     ServiceConfig::parse_with_policy(theirs, &registry, &Limits::default(), ours.resolve())?;
+    /// assert_eq!(config.resolve().name(), "round_robin");
+    /// assert_eq!(config.resolve().source(), PolicySource::Fixed);
+    /// assert!(config.retry_throttling().is_some());
+    /// # Ok::<(), balancer_registry::ServiceConfigError>(())
+    /// ```
+    pub fn parse_with_policy(
+        json: impl AsRef<[u8]>,
+        registry: &Registry,
+        limits: &Limits,
+        policy: &Resolution,
+    ) -> Result<Self, ServiceConfigError> {
+        Self::parse_as(json.as_ref(), registry, limits, Some(policy))
+    }
+
+    fn parse_as(
+        json: &[u8],
+        registry: &Registry,
+        limits: &Limits,
+        fixed: Option<&Resolution>,
+    ) -> Result<Self, ServiceConfigError> {
         let mut report = Report::new(limits);
-        let draft = read(json.as_ref(), registry, limits, &mut report);
+        let draft = read(json, registry, limits, fixed, &mut report);
         let warnings = report.finish()?;
         draft
             .map(|draft| Self { warnings, ..draft })
@@ -168,12 +215,16 @@ fn read(
     bytes: &[u8],
     registry: &Registry,
     limits: &Limits,
+    fixed: Option<&Resolution>,
     report: &mut Report,
 ) -> Option<ServiceConfig> {
     let doc = json::scan(bytes, limits, report)?;
     let unknown = Unknown::Warn(registry);
     let top = Fields::read(doc.root(), &Path::Root, &TOP, &unknown, report)?;
-    let resolution = read_policy(&top, registry, limits, report);
+    let resolution = match fixed {
+        Some(fixed) => Some(keep_policy(&top, fixed, report)),
+        None => read_policy(&top, registry, limits, report),
+    };
     let methods = Methods::read(&top, limits, &unknown, report);
     let retry_throttling = RetryThrottling::read(&top, &unknown, report);
     let health_check_service_name = read_health_check(&top, &unknown, report);
@@ -189,14 +240,23 @@ fn read(
     })
 }
 
+fn keep_policy(top: &Fields<'_, '_>, fixed: &Resolution, report: &mut Report) -> Resolution {
+    for field in [LIST, LEGACY] {
+        if top.value(field).is_some() {
+            top.warn(field, report, || {
+                format!("is ignored: the policy is fixed, {}", fixed.name())
+            });
+        }
+    }
+    fixed.clone().fixed()
+}
+
 fn read_policy(
     top: &Fields<'_, '_>,
     registry: &Registry,
     limits: &Limits,
     report: &mut Report,
 ) -> Option<Resolution> {
-    const LIST: &str = "loadBalancingConfig";
-    const LEGACY: &str = "loadBalancingPolicy";
     let legacy = top.string(LEGACY, report);
     if legacy.is_none() && top.value(LEGACY).is_some() {
         return None;

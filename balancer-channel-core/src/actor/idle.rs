@@ -23,7 +23,7 @@ impl<E: Env> Actor<E> {
             self.shared.watch.set(ConnectivityState::Connecting);
             let warm_up = self.shared.settings.warm_up;
             self.warm_up = warm_up.map_or(WarmUp::Off, WarmUp::Armed);
-            self.quiet = 0;
+            self.quiet = 1;
             self.arm_idle();
             self.start_resolver();
         } else {
@@ -48,12 +48,15 @@ impl<E: Env> Actor<E> {
     /// Looks whether there was an RPC since the last look, runs, or waits.
     pub(super) fn look_for_rpcs(&mut self) {
         let shared = &self.shared;
-        let busy = shared.used.swap(false, Ordering::Relaxed)
-            || shared.cell.waiting() > 0
-            || shared.env.streams() > self.running_calls();
-        self.quiet = if busy { 0 } else { self.quiet + 1 };
-        // The last RPC ended at the last busy look, or up to a tick before.
-        if self.quiet >= TICKS {
+        let used = shared.used.swap(false, Ordering::Relaxed);
+        let busy = shared.cell.waiting() > 0 || shared.env.streams() > self.running_calls();
+        self.quiet = match (busy, used) {
+            // It may end right behind this look: the next one does not count.
+            (true, _) => 0,
+            (false, true) => 1,
+            (false, false) => self.quiet + 1,
+        };
+        if self.quiet > TICKS {
             self.enter_idle();
         } else {
             self.arm_idle();
@@ -69,7 +72,8 @@ impl<E: Env> Actor<E> {
     }
 
     fn arm_idle(&mut self) {
-        if let Some(timeout) = self.shared.settings.idle_timeout {
+        let timeout = self.shared.settings.idle_timeout;
+        if let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero()) {
             let tick = (timeout / TICKS).max(Duration::from_millis(1));
             let at = self.shared.env.now() + tick;
             self.timers.arm(TimerKey::Idle, at);

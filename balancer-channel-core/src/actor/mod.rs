@@ -74,6 +74,8 @@ pub(crate) struct Actor<E: Env> {
 
     /// How often in a row it was looked for RPCs in vain.
     quiet: u32,
+    /// How often peers had the time between pings doubled.
+    keepalive_doublings: u32,
     warm_up: WarmUp,
     /// Replaced publications that somebody may still hold. Dropping the last reference to a picker
     /// of 100,000 SubConns is work for this task, never for an RPC's.
@@ -119,6 +121,7 @@ impl<E: Env> Actor<E> {
             calls: BTreeMap::new(),
             next_watch: 1,
             quiet: 0,
+            keepalive_doublings: 0,
             warm_up,
             retired: Vec::new(),
             closing: None,

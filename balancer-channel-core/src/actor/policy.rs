@@ -315,6 +315,7 @@ impl<E: Env> Actor<E> {
         if std::mem::take(&mut self.reconfigured) {
             self.republish();
         }
+        self.speak_for_the_silent();
         if matches!(self.warm_up, WarmUp::Holding(_)) && !self.someone_connects_first() {
             self.end_warm_up();
         }
@@ -408,6 +409,18 @@ impl<E: Env> Actor<E> {
         if matches!(self.warm_up, WarmUp::Holding(_)) {
             discard(std::mem::replace(&mut self.warm_up, WarmUp::Off));
             self.timers.disarm(TimerKey::WarmUp);
+        }
+    }
+
+    /// A policy that has reported nothing counts as CONNECTING: RPCs wait for it with the time-out
+    /// that the service config gives them.
+    fn speak_for_the_silent(&mut self) {
+        let unheard = self.shared.cell.load().is_none();
+        if let Some(current) = self.current.as_ref().filter(|_| unheard)
+            && !matches!(self.warm_up, WarmUp::Holding(_))
+        {
+            let (state, picker) = (current.state, current.picker.clone());
+            self.put(&[], state, picker);
         }
     }
 
@@ -618,6 +631,8 @@ impl<E: Env> Actor<E> {
             self.request_resolution();
         }
         self.unsettled = true;
+        // The other one may have died meanwhile, and this one may have nothing to say.
+        self.moved = true;
     }
 
     /// A picker panicked during picks: after the third time nobody asks it again for a while.

@@ -35,6 +35,9 @@ struct Requests {
     waker: AtomicWaker,
 }
 
+/// For a resolver that cannot say; what DNS gets.
+const FLOOR: Duration = Duration::from_secs(30);
+
 // === impl Driver ===
 
 impl Driver {
@@ -68,7 +71,7 @@ async fn ask<E: Env>(shared: Arc<Shared<E>>, requests: Arc<Requests>, number: u6
         let changed = pin!(changed(&*resolver));
         if let (Some(valid_for), Verdict::Accepted) = (valid_for, &verdict) {
             failures = 0;
-            let floor = resolver.min_interval().unwrap_or(Duration::ZERO);
+            let floor = min_interval(&*resolver);
             let now = shared.env.now();
             let earliest = now + floor;
             let stale = valid_for
@@ -97,6 +100,17 @@ async fn ask<E: Env>(shared: Arc<Shared<E>>, requests: Arc<Requests>, number: u6
             if requests.reset_backoff.swap(false, Ordering::SeqCst) {
                 failures = 0;
             }
+        }
+    }
+}
+
+/// How long the resolver wants to be left alone.
+fn min_interval(resolver: &dyn Resolver) -> Duration {
+    match contain(|| resolver.min_interval()) {
+        Ok(floor) => floor.unwrap_or(Duration::ZERO),
+        Err(message) => {
+            tracing::warn!(message, "the resolver panicked when asked for its interval");
+            FLOOR
         }
     }
 }

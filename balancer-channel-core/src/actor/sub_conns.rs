@@ -32,8 +32,6 @@ pub(super) struct SubEntry<C> {
     pub(super) connected: Vec<Live<C>>,
     /// Whether the connections are to say when RPCs wait for a stream.
     pub(super) watched: bool,
-    /// Grows when the peer says `too_many_pings`.
-    min_keepalive: Option<Duration>,
     /// Whether it has been connected or has failed once.
     pub(super) settled_once: bool,
     pub(super) chatter: Chatter,
@@ -46,6 +44,8 @@ pub(super) struct Live<C> {
     pub(super) address: Address,
     /// Where the backend's health is asked.
     pub(super) health: Option<Health>,
+    /// How often the time between its pings was doubled.
+    keepalive_doublings: u32,
     /// The task that waits for its loss.
     watching: AbortHandle,
 }
@@ -55,6 +55,7 @@ struct Dial {
     address: Address,
     running: Option<AbortHandle>,
     holds_permit: bool,
+    keepalive_doublings: u32,
 }
 
 /// A state change on its way to the policy.
@@ -98,7 +99,6 @@ impl<E: Env> Actor<E> {
             dials: BTreeMap::new(),
             connected: Vec::new(),
             watched: false,
-            min_keepalive: None,
             settled_once: false,
             chatter: Chatter::default(),
         };
@@ -170,6 +170,7 @@ impl<E: Env> Actor<E> {
                         address,
                         running: None,
                         holds_permit: false,
+                        keepalive_doublings: 0,
                     },
                 );
                 self.dial_queue.push_back((id, attempt));
@@ -323,7 +324,8 @@ impl<E: Env> Actor<E> {
             };
             let mut request = ConnectRequest::new(dial.address.clone());
             request.lookaside.clone_from(&entry.cell.lookaside);
-            request.min_keepalive = entry.min_keepalive;
+            request.keepalive_doublings = self.keepalive_doublings;
+            dial.keepalive_doublings = self.keepalive_doublings;
             let (abort, registration) = AbortHandle::new_pair();
             dial.running = Some(abort);
             dial.holds_permit = true;
@@ -402,7 +404,8 @@ impl<E: Env> Actor<E> {
             .sub_conns
             .get(&id)
             .and_then(|entry| entry.dials.get(&attempt));
-        let Some(address) = dial.map(|dial| dial.address.clone()) else {
+        let dial = dial.map(|dial| (dial.address.clone(), dial.keepalive_doublings));
+        let Some((address, keepalive_doublings)) = dial else {
             if let Ok(unwanted) = result {
                 unwanted.connection.close();
             }
@@ -446,6 +449,7 @@ impl<E: Env> Actor<E> {
                     connection,
                     address,
                     health: None,
+                    keepalive_doublings,
                     watching,
                 });
                 let queue = self.shared.queue.clone();
@@ -467,10 +471,11 @@ impl<E: Env> Actor<E> {
         let Some(entry) = self.sub_conns.get_mut(&id) else {
             return;
         };
-        if !entry.connected.iter().any(|live| live.attempt == attempt) {
+        let Some(live) = entry.connected.iter().find(|live| live.attempt == attempt) else {
             // News of a connection that was given up already.
             return;
-        }
+        };
+        let doublings = live.keepalive_doublings;
         // It says what the peer did: GOAWAY with code and text, a close, silence after a ping.
         let (error, too_many_pings) = (&lost.status, lost.too_many_pings);
         match entry.chatter.may_speak(self.shared.env.now()) {
@@ -482,9 +487,10 @@ impl<E: Env> Actor<E> {
             ),
         }
         if lost.too_many_pings {
-            // gRFC A8: twice as long between pings, on every later connection.
-            let now = entry.min_keepalive.unwrap_or(Duration::from_secs(10));
-            entry.min_keepalive = Some(now.saturating_mul(2));
+            // gRFC A8: twice as long between pings, on every later connection of the channel. Peers
+            // that all complain of the same time have it doubled once.
+            let doublings = doublings.saturating_add(1);
+            self.keepalive_doublings = self.keepalive_doublings.max(doublings);
         }
         self.drive(id, |machine, now, random, out| {
             machine.lost(attempt, lost.status, now, random, out);

@@ -100,6 +100,18 @@ fn a_graceful_close_has_a_limit() {
 }
 
 #[test]
+fn a_graceful_close_can_be_hurried_before_it_has_begun() {
+    let fixture = Fixture::new("x");
+    fixture.connect();
+    let open = fixture.open_rpc();
+    fixture.core.close_gracefully(Duration::from_secs(3_600));
+    fixture.core.close();
+    fixture.run();
+    assert!(fixture.wire("x").aborted().is_some(), "close means now");
+    open.finish();
+}
+
+#[test]
 fn a_graceful_close_can_be_hurried() {
     let fixture = Fixture::new("x");
     fixture.connect();

@@ -202,6 +202,32 @@ fn without_rpcs_it_falls_asleep_after_the_idle_timeout() {
 }
 
 #[test]
+fn it_never_falls_asleep_before_its_time() {
+    // RPCs end at any moment between two looks of the balancer's task.
+    for ended in [1_000.0, 1_001.0, 1_005.0, 1_009.9] {
+        let fixture = sleepy();
+        fixture.connect();
+        let open = fixture.open_rpc();
+        fixture.pass(ended);
+        open.finish();
+        fixture.pass(159.9);
+        assert!(!fixture.core.is_idle(), "ended after {ended} s");
+        fixture.pass(10.2);
+        assert!(fixture.core.is_idle(), "ended after {ended} s");
+    }
+}
+
+#[test]
+fn an_idle_timeout_of_zero_is_none() {
+    let fixture = Fixture::with("x", |settings| {
+        settings.idle_timeout = Some(std::time::Duration::ZERO);
+    });
+    fixture.connect();
+    fixture.pass(10_000.0);
+    assert!(!fixture.core.is_idle());
+}
+
+#[test]
 fn an_rpc_in_flight_holds_it_awake_and_the_time_counts_from_its_end() {
     let fixture = sleepy();
     let open = fixture.open_rpc();

@@ -56,6 +56,11 @@ impl Resolver for Scripted {
         assert!(!self.panics, "no inotify");
         Box::pin(std::future::pending())
     }
+
+    fn min_interval(&self) -> Option<std::time::Duration> {
+        assert!(!self.panics, "no idea");
+        Some(std::time::Duration::from_secs(30))
+    }
 }
 
 #[test]
@@ -181,7 +186,7 @@ fn requests_after_a_success_wait_for_the_floor() {
 fn a_resolver_that_panics_has_failed() {
     let mut scripted = Scripted::new(&[Err("panic at once"), Err("panic later"), Ok("x")]);
     scripted.panics = true;
-    let fixture = Fixture::resolved_by(Arc::new(scripted));
+    let fixture = Fixture::resolved_by(Arc::new(scripted.clone()));
     fixture.connect();
     let patient = fixture.wait_for_ready();
     assert_eq!(
@@ -191,6 +196,31 @@ fn a_resolver_that_panics_has_failed() {
     fixture.pass(1.2);
     fixture.pass(2.0);
     assert_eq!(patient.outcome(), "x");
+    // It does not know how long to be left alone, either, and is asked on.
+    fixture.lose("x").pass(29.0);
+    assert_eq!(scripted.asked(), 3, "left alone as DNS is");
+    fixture.pass(2.0);
+    assert_eq!(scripted.asked(), 4);
+}
+
+#[test]
+fn under_a_policy_that_never_speaks_rpcs_know_the_config() {
+    let fixture = Fixture::unresolved();
+    fixture.a.hook(|_, _| Flow::Done);
+    fixture.connect();
+    let rpc = fixture.wait_for_ready();
+    let config = || {
+        fixture
+            .core
+            .current()
+            .config()
+            .map(|config| config.to_string())
+    };
+    assert_eq!(config(), None, "nobody has answered");
+    fixture.resolve_with("x", "a/patient");
+    assert_eq!(config().as_deref(), Some("a/patient"));
+    assert_eq!(rpc.outcome(), "waits");
+    assert_eq!(fixture.state(), State::Connecting);
 }
 
 #[test]

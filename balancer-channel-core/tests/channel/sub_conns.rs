@@ -1,7 +1,5 @@
 //! SubConns from the outside: connections, removal, new lists, permits.
 
-use std::time::Duration;
-
 use balancer_api::{Address, ConnectivityState as State, PickError, Reconnect};
 
 use crate::support::{Answer, Fixture, Flow, endpoints};
@@ -281,15 +279,37 @@ fn too_many_pings_means_fewer_pings_from_then_on() {
         fixture.wire("x").too_many_pings();
         fixture.run();
     }
-    let intervals: Vec<_> = fixture
-        .env
-        .net
-        .requests()
-        .iter()
-        .map(|request| request.min_keepalive)
-        .collect();
-    let twenty = Duration::from_secs(20);
-    assert_eq!(intervals, [None, Some(twenty), Some(twenty * 2)]);
+    assert_eq!(doublings(&fixture), [0, 1, 2]);
+}
+
+#[test]
+fn a_sub_conn_that_is_made_later_has_heard_of_too_many_pings() {
+    let fixture = Fixture::new("x");
+    fixture.connect().pass(2.0);
+    fixture.wire("x").too_many_pings();
+    fixture.run().pass(2.0);
+    fixture.core.enter_idle();
+    fixture.run();
+    assert_eq!(fixture.rpc().outcome(), "x");
+    assert_eq!(doublings(&fixture), [0, 1, 1]);
+}
+
+#[test]
+fn peers_that_complain_of_the_same_time_have_it_doubled_once() {
+    let fixture = Fixture::new("x y");
+    fixture.connect().pass(2.0);
+    let (x, y) = (fixture.wire("x"), fixture.wire("y"));
+    x.too_many_pings();
+    y.too_many_pings();
+    fixture.run();
+    assert_eq!(doublings(&fixture), [0, 0, 1, 1]);
+}
+
+/// How often the time between pings was doubled, for each dial in turn.
+fn doublings(fixture: &Fixture) -> Vec<u32> {
+    let requests = fixture.env.net.requests();
+    let doublings = requests.iter().map(|request| request.keepalive_doublings);
+    doublings.collect()
 }
 
 #[test]

@@ -243,6 +243,27 @@ fn a_current_policy_that_panics_leaves_to_the_pending_one() {
 }
 
 #[test]
+fn whoever_of_two_policies_panics_first_the_pending_one_takes_over() {
+    let (fixture, b, _) = serving();
+    b.hook(|_, event| match event {
+        Event::Addrs(_) => panic!("not today"),
+        _ => Flow::Done,
+    });
+    fixture.resolve_with("x", "b");
+    fixture.a.hook(|_, event| match event {
+        Event::State(..) => panic!("out of order"),
+        _ => Flow::Default,
+    });
+    fixture.lose("x");
+    assert!(fixture.rpc().outcome().contains("panicked"));
+    // Built again, and silent: better than a dead one.
+    b.hook(|_, _| Flow::Done);
+    fixture.pass(10.0);
+    assert_eq!(fixture.core.snapshot().policy.as_deref(), Some("b"));
+    assert_eq!(fixture.rpc().outcome(), "waits");
+}
+
+#[test]
 fn a_dead_policy_is_replaced_and_its_name_can_come_back() {
     let (fixture, b, _) = serving();
     fixture.a.hook(|_, event| match event {

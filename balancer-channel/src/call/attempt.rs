@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     deadline::poll_timer,
-    env::TokioEnv,
+    env::{Awake, TokioEnv},
     headers::find,
     options::WaitForReady,
     status, timeout,
@@ -79,7 +79,10 @@ enum Stage {
     /// About to ask the picker.
     Pick,
     /// For its credentials, on the way to a connection.
-    Authorize(Box<Authorize>),
+    Authorize {
+        authorize: Box<Authorize>,
+        _awake: Awake,
+    },
     /// On a connection.
     Send(Exchange),
     /// For the next picker, or for a while before another try.
@@ -195,7 +198,7 @@ impl Attempt {
     pub(super) fn stage(&self) -> &'static str {
         match &self.stage {
             Stage::Pick => "picking",
-            Stage::Authorize(_) => "authorizing",
+            Stage::Authorize { .. } => "authorizing",
             Stage::Send(_) => "sent",
             Stage::Wait(_) => "waiting",
             Stage::Done => "done",
@@ -224,7 +227,7 @@ impl Attempt {
                         }
                     }
                 },
-                Stage::Authorize(authorize) => {
+                Stage::Authorize { authorize, .. } => {
                     let authorized = ready!(authorize.poll(cx));
                     if let Err(status) = self.authorized(authorized) {
                         self.stop(&from_tonic(&status));
@@ -321,7 +324,9 @@ impl Attempt {
                 self.send(&picked.connection)
             }
             PickOutcome::Wait { generation, why } => {
-                if why.is_some() || self.trouble.is_some() {
+                // A newer picker without an error takes nothing back: what went wrong last is what
+                // a deadline has to say.
+                if why.is_some() {
                     self.trouble.get_or_insert_default().waits_for = why;
                 }
                 self.rewrite_timeout = true;
@@ -360,7 +365,11 @@ impl Attempt {
             None => self.depart(connection),
             Some(Ok(authorize)) => {
                 self.rewrite_timeout = true;
-                self.stage = Stage::Authorize(Box::new(authorize));
+                let awake = self.core.env().stay_awake();
+                self.stage = Stage::Authorize {
+                    authorize: Box::new(authorize),
+                    _awake: awake,
+                };
             }
             Some(Err(status)) => {
                 self.stop(&from_tonic(&status));
@@ -502,7 +511,7 @@ impl Attempt {
                 ),
             };
         }
-        if let Stage::Authorize(_) = &self.stage {
+        if let Stage::Authorize { .. } = &self.stage {
             return "the deadline passed while waiting for call credentials".to_owned();
         }
         let why = self
@@ -552,7 +561,9 @@ fn pause(core: Core<TokioEnv>, unsent: u32) -> BoxFuture<Result<(), tonic::Statu
             .saturating_mul(1 << n.min(10))
             .min(LONGEST_PAUSE)
     });
+    let awake = core.env().stay_awake();
     Box::pin(async move {
+        let _awake = awake;
         match pause {
             None => tokio::task::yield_now().await,
             Some(pause) => {

@@ -25,7 +25,10 @@ use balancer_registry::Attempts;
 use tokio::time::Sleep;
 use tonic::body::Body;
 
-use crate::{deadline::poll_timer, env::TokioEnv};
+use crate::{
+    deadline::poll_timer,
+    env::{Awake, TokioEnv},
+};
 use attempt::{Attempt, Stopped};
 use hedge::Hedging;
 use origin::Origin;
@@ -51,8 +54,13 @@ pub struct ResponseFuture {
     ended: bool,
 }
 
-/// More than one attempt.
-enum Several {
+/// More than one attempt. Between two of them the channel is kept awake.
+struct Several {
+    attempts: Strategy,
+    _awake: Awake,
+}
+
+enum Strategy {
     Retry(Retry),
     Hedge(Hedging),
 }
@@ -75,9 +83,9 @@ impl ResponseFuture {
     ) -> Poll<Result<http::Response<Body>, tonic::Status>> {
         loop {
             if let Some(several) = &mut self.several {
-                return match &mut **several {
-                    Several::Retry(retry) => retry.poll(cx),
-                    Several::Hedge(hedging) => hedging.poll(cx),
+                return match &mut several.attempts {
+                    Strategy::Retry(retry) => retry.poll(cx),
+                    Strategy::Hedge(hedging) => hedging.poll(cx),
                 };
             }
             match ready!(self.attempt.poll(cx)) {
@@ -87,15 +95,22 @@ impl ResponseFuture {
                 Err(Stopped::Failed(failed)) => return Poll::Ready(Err(failed.status)),
                 Err(Stopped::Several(attempts)) => {
                     let origin = Origin::of(&mut self.attempt);
-                    self.several = match attempts {
+                    let awake = self.attempt.core().env().stay_awake();
+                    let attempts = match attempts {
                         Attempts::Retry(policy) => {
-                            Some(Box::new(Several::Retry(Retry::new(origin, policy))))
+                            Some(Strategy::Retry(Retry::new(origin, policy)))
                         }
                         Attempts::Hedge(policy) => {
-                            Some(Box::new(Several::Hedge(Hedging::new(origin, policy))))
+                            Some(Strategy::Hedge(Hedging::new(origin, policy)))
                         }
                         _ => None,
                     };
+                    self.several = attempts.map(|attempts| {
+                        Box::new(Several {
+                            attempts,
+                            _awake: awake,
+                        })
+                    });
                 }
             }
         }
@@ -116,11 +131,13 @@ impl ResponseFuture {
         if let Err(gone) = ready!(poll_timer(sleep.as_mut(), cx)) {
             return Poll::Ready(gone);
         }
-        Poll::Ready(match self.several.take().as_deref() {
-            None => self.attempt.expire(),
-            Some(Several::Retry(retry)) => tonic::Status::deadline_exceeded(retry.waits_for()),
-            Some(Several::Hedge(hedging)) => tonic::Status::deadline_exceeded(hedging.waits_for()),
-        })
+        let several = self.several.take();
+        let waits_for = match several.as_ref().map(|several| &several.attempts) {
+            None => return Poll::Ready(self.attempt.expire()),
+            Some(Strategy::Retry(retry)) => retry.waits_for(),
+            Some(Strategy::Hedge(hedging)) => hedging.waits_for(),
+        };
+        Poll::Ready(tonic::Status::deadline_exceeded(waits_for))
     }
 }
 
@@ -146,9 +163,10 @@ impl Future for ResponseFuture {
 
 impl fmt::Debug for ResponseFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let several = self.several.as_deref().map(|several| match several {
-            Several::Retry(_) => "with retries",
-            Several::Hedge(_) => "hedged",
+        let several = self.several.as_ref();
+        let several = several.map(|several| match several.attempts {
+            Strategy::Retry(_) => "with retries",
+            Strategy::Hedge(_) => "hedged",
         });
         f.debug_struct("ResponseFuture")
             .field("stage", &several.unwrap_or_else(|| self.attempt.stage()))

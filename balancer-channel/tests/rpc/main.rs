@@ -13,3 +13,4 @@ mod retry_limits;
 mod secured;
 mod stage;
 mod throttling;
+mod waiting;
