@@ -174,8 +174,8 @@ pub trait Connection: Send + Sync + 'static {
         drop(news);
     }
 
-    /// Whether the peer has answered an RPC on it, so that it is a real server and its loss need not
-    /// be backed off. Must be true by the time that [`Connected::lost`] ends, if ever.
+    /// Whether the peer has answered an RPC of the application's on it, so that it is a real server and
+    /// its loss need not be backed off: answers to [calls](Self::start_call) do not count. Must be true by the time that [`Connected::lost`] ends, if ever.
     fn answered(&self) -> bool {
         false
     }

@@ -89,8 +89,9 @@ struct Established {
     /// Of the pass that made it, and what its failure would have cost.
     pass_started: Timestamp,
     wait: Duration,
-    since: Timestamp,
-    /// Response headers have arrived on it.
+    /// When READY was told; `None` while the backend's health is not known.
+    ready_since: Option<Timestamp>,
+    /// Response headers of an RPC have arrived on it.
     earned: bool,
     /// It has given the back-off the new start that it had earned.
     spent: bool,
@@ -307,12 +308,7 @@ impl Machine {
 
     /// An attempt connected, and the peer's SETTINGS are here. Answers whether the connection is
     /// wanted; if not, the caller closes it.
-    pub(crate) fn connected(
-        &mut self,
-        id: AttemptId,
-        now: Timestamp,
-        out: &mut Vec<Action>,
-    ) -> bool {
+    pub(crate) fn connected(&mut self, id: AttemptId, out: &mut Vec<Action>) -> bool {
         let Some(pass) = &self.pass else { return false };
         let Some(won) = pass
             .tried
@@ -334,7 +330,7 @@ impl Machine {
             address: address.clone(),
             pass_started,
             wait,
-            since: now,
+            ready_since: None,
             earned: false,
             spent: false,
         });
@@ -412,7 +408,15 @@ impl Machine {
         }
     }
 
-    /// Response headers arrived on a connection: it is a real server.
+    /// The policy is told READY: at once, or when the backend has said that it serves. From now on the
+    /// connections stand the test.
+    pub(crate) fn told_ready(&mut self, now: Timestamp) {
+        for connected in &mut self.connected {
+            connected.ready_since.get_or_insert(now);
+        }
+    }
+
+    /// Response headers of an RPC arrived on a connection: it is a real server.
     pub(crate) fn earned(&mut self, id: AttemptId) {
         if let Some(connected) = self.connected.iter_mut().find(|it| it.id == id) {
             connected.earned = true;
@@ -708,7 +712,8 @@ impl Pass {
 impl Established {
     /// Whether the connection has earned a new start of the back-off.
     fn is_proven(&self, now: Timestamp) -> bool {
-        self.earned || now - self.since >= PROVEN_AFTER
+        let ready = |since| now - since >= PROVEN_AFTER;
+        self.earned || self.ready_since.is_some_and(ready)
     }
 }
 

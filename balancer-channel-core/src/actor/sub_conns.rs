@@ -257,6 +257,9 @@ impl<E: Env> Actor<E> {
                 sub_conn = id, %state, ?cause, error = why, address = place, "SubConn state"
             ),
         }
+        if state == State::Ready {
+            entry.machine.told_ready(self.shared.env.now());
+        }
         entry.told = state;
         entry.settled_once |= matches!(state, State::Ready | State::TransientFailure);
         let mut info = lock(&entry.cell.info);
@@ -435,12 +438,12 @@ impl<E: Env> Actor<E> {
                 };
                 let connection = Arc::new(connected.connection);
                 let mut actions = Vec::new();
-                if !entry
-                    .machine
-                    .connected(attempt, self.shared.env.now(), &mut actions)
-                {
+                if !entry.machine.connected(attempt, &mut actions) {
                     connection.close();
                     return;
+                }
+                if entry.told == State::Ready {
+                    entry.machine.told_ready(self.shared.env.now());
                 }
                 let (watching, registration) = AbortHandle::new_pair();
                 lock(&entry.cell.info).connections.push(connection.clone());

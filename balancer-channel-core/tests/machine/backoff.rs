@@ -119,6 +119,32 @@ fn accept_then_close_never_becomes_a_hot_loop() {
     assert_eq!(rig.state, State::Connecting, "redialled at once");
 }
 
+/// The backend has not said that it serves: however long the connection lasts, READY is what counts.
+#[test]
+fn a_connection_that_was_never_told_ready_earns_nothing() {
+    let mut rig = Rig::new(Immediately, "a");
+    rig.unhealthy = true;
+    rig.connect();
+    for expected in [1.0, 1.6, 2.56, 4.096] {
+        rig.succeed("a").pass(seconds(0.5)).lose();
+        let left = expected - 0.5;
+        assert_eq!(rig.due(MachineTimer::Backoff), Some(seconds(left)));
+        rig.pass(seconds(left));
+    }
+    rig.succeed("a").pass(seconds(60.0)).lose();
+    assert_eq!(
+        rig.state,
+        State::Connecting,
+        "its pass began a minute ago: the wait is over"
+    );
+    rig.succeed("a").lose();
+    assert_eq!(
+        rig.due(MachineTimer::Backoff),
+        Some(seconds(1.6_f64.powi(5))),
+        "and the waits go on where they were"
+    );
+}
+
 #[test]
 fn a_connection_given_up_for_a_new_list_has_earned_its_reset_too() {
     let mut rig = Rig::new(WhenAsked, "a");

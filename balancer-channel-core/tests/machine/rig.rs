@@ -32,6 +32,8 @@ pub(crate) struct Rig {
     pub(crate) state: State,
     /// The list was emptied or replaced in the step that is being taken.
     updating: bool,
+    /// READY is not told.
+    pub(crate) unhealthy: bool,
     log: Vec<String>,
 }
 
@@ -87,6 +89,7 @@ impl Rig {
             won: None,
             state: State::Idle,
             updating: false,
+            unhealthy: false,
             log: Vec::new(),
         }
     }
@@ -135,9 +138,8 @@ impl Rig {
         self.dials.remove(&id);
         self.connected.push((id, Address::new(name)));
         self.won = Some(id);
-        let now = self.now;
         let mut wanted = false;
-        self.step(|machine, out| wanted = machine.connected(id, now, out));
+        self.step(|machine, out| wanted = machine.connected(id, out));
         assert!(wanted, "the connection of a running attempt must be taken");
         self
     }
@@ -241,6 +243,9 @@ impl Rig {
             self.begun.push(id);
             self.machine.dialling(id, self.now, &mut out);
             out.into_iter().for_each(|action| self.take(action));
+        }
+        if self.state == State::Ready && !self.unhealthy {
+            self.machine.told_ready(self.now);
         }
         self.check();
         self

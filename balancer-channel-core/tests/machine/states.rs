@@ -150,7 +150,7 @@ fn news_of_attempts_that_were_given_up_is_ignored() {
     rig.update("b");
     rig.log();
     let (now, mut out) = (rig.now, Vec::new());
-    assert!(!rig.machine.connected(late, now, &mut out), "not wanted");
+    assert!(!rig.machine.connected(late, &mut out), "not wanted");
     rig.machine
         .attempt_failed(late, crate::rig::refused(), now, 0, &mut out);
     assert!(out.is_empty(), "{out:?}");

@@ -126,7 +126,8 @@ impl Exchange {
         self.poll_on(false, request, cx)
     }
 
-    /// As [`poll`](Self::poll). `only`: no other connection of the SubConn will do.
+    /// As [`poll`](Self::poll). `only`: a call of the channel's own, for which no other connection of
+    /// the SubConn will do.
     fn poll_on(
         &mut self,
         only: bool,
@@ -139,7 +140,7 @@ impl Exchange {
             } else {
                 ready!(self.poll_admit(only, connection, cx))?
             };
-            self.start(permit, request, cx)?;
+            self.start(only, permit, request, cx)?;
         }
         self.poll_response(request, cx)
     }
@@ -171,10 +172,12 @@ impl Exchange {
         }
     }
 
-    /// Opens the stream and sends what is there of the body.
+    /// Opens the stream and sends what is there of the body. `own`: it is a call of the channel's or its
+    /// policy's, not an RPC of the application's.
     #[inline]
     fn start(
         &mut self,
+        own: bool,
         permit: Permit,
         request: &mut RpcRequest,
         cx: &mut Context<'_>,
@@ -194,7 +197,15 @@ impl Exchange {
             Poll::Pending => {}
         }
         let (head, kept) = request.lend_head(permit.connection().setup());
-        let (response, stream) = match sender.send_request(head, last) {
+        let open = || sender.send_request(head, last);
+        let opened = match own {
+            false => open(),
+            true => permit
+                .connection()
+                .shared()
+                .open_own_call(open, |(response, _)| response.stream_id().as_u32()),
+        };
+        let (response, stream) = match opened {
             Ok(opened) => opened,
             Err(error) if error.is_go_away() || error.is_io() => {
                 request.take_back(kept);

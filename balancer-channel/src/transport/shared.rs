@@ -44,8 +44,11 @@ pub(super) struct Shared {
     ready: AtomicBool,
     /// No handle opens a stream any more.
     closing: AtomicBool,
-    /// The peer has answered an RPC.
+    /// The peer has answered an RPC of the application's.
     answered: AtomicBool,
+    /// Guards which streams are calls of the channel's or its policy's own. Held while one of them is
+    /// opened: its answer must not be there before its number. Otherwise a leaf.
+    own_calls: Mutex<OwnCalls>,
     /// Everything ends at once.
     aborted: AtomicBool,
     /// Whether the socket is closed.
@@ -64,6 +67,10 @@ struct End {
     /// Why the open streams end, where they do.
     broken: Option<Status>,
 }
+
+/// Numbers of streams, as runs of odd ones: calls that follow each other take no room.
+#[derive(Debug, Default)]
+struct OwnCalls(Vec<(u32, u32)>);
 
 // === impl Shared ===
 
@@ -86,6 +93,7 @@ impl Shared {
             ready: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             answered: AtomicBool::new(false),
+            own_calls: Mutex::default(),
             aborted: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             end: Mutex::new(End {
@@ -103,9 +111,24 @@ impl Shared {
         Status::unavailable(format!("{}: {message}", self.peer))
     }
 
-    /// Whether the peer has answered an RPC.
+    /// Whether the peer has answered an RPC of the application's: what it says to the channel's own
+    /// calls does not show that it serves.
     pub(super) fn answered(&self) -> bool {
         self.answered.load(Acquire)
+    }
+
+    /// Opens a stream for a call of the channel's own. `open` answers the stream's number.
+    pub(super) fn open_own_call<T, E>(
+        &self,
+        open: impl FnOnce() -> Result<T, E>,
+        number: impl FnOnce(&T) -> u32,
+    ) -> Result<T, E> {
+        let mut own_calls = self.own_calls();
+        let opened = open()?;
+        if !self.answered() {
+            own_calls.add(number(&opened));
+        }
+        Ok(opened)
     }
 
     /// Whether the peer's SETTINGS are in force.
@@ -200,7 +223,11 @@ impl Shared {
                 }
             }
             // Before any GOAWAY behind it is heard, so that a loss never overtakes the answer.
-            ReadEvent::Answer => self.answered.store(true, Release),
+            ReadEvent::Answer(stream) => {
+                if self.was_taken(stream) && !self.own_calls().contains(stream) {
+                    self.answered.store(true, Release);
+                }
+            }
             ReadEvent::GoAway(frame) => self.go_away(&frame),
             ReadEvent::NotHttp2(first) => return Err(first.to_string()),
         }
@@ -278,9 +305,33 @@ impl Shared {
         self.no_new_streams(status, calm);
     }
 
+    fn own_calls(&self) -> MutexGuard<'_, OwnCalls> {
+        // Every change under the lock is whole before anything can panic.
+        self.own_calls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn end(&self) -> MutexGuard<'_, End> {
         // Every change under the lock is whole before anything can panic.
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl OwnCalls ===
+
+impl OwnCalls {
+    /// Streams are opened in order.
+    fn add(&mut self, stream: u32) {
+        match self.0.last_mut() {
+            Some((_, last)) if stream - *last == 2 => *last = stream,
+            _ => self.0.push((stream, stream)),
+        }
+    }
+
+    fn contains(&self, stream: u32) -> bool {
+        let mut runs = self.0.iter();
+        runs.any(|(first, last)| (*first..=*last).contains(&stream))
     }
 }
 

@@ -29,8 +29,9 @@ pub(crate) enum ReadEvent {
         /// ENABLE_PUSH is not 0: a server must not say so.
         server_push: bool,
     },
-    /// The first HEADERS frame has begun: the peer answers an RPC. Told once.
-    Answer,
+    /// A HEADERS frame has begun: the peer answers on this stream. Told until somebody has
+    /// [heard enough](ReadSniffer::heard_enough).
+    Answer(u32),
     /// A GOAWAY frame is complete.
     GoAway(GoAway),
     /// The peer's first frame is no SETTINGS frame: it does not speak HTTP/2.
@@ -70,8 +71,8 @@ pub(crate) struct ReadSniffer {
     /// Whether the first frame's header was checked.
     started: bool,
     payload: Payload,
-    /// Whether a HEADERS frame was told of.
-    answered: bool,
+    /// Whether HEADERS frames are told of.
+    answers: bool,
 }
 
 /// Watches what the socket takes of ours, from the connection preface on.
@@ -150,7 +151,7 @@ impl ReadSniffer {
             frames: Frames::new(),
             started: false,
             payload: Payload::Skipped,
-            answered: false,
+            answers: true,
         }
     }
 
@@ -167,7 +168,7 @@ impl ReadSniffer {
             while let Some((head, after)) = self.frames.whole(rest) {
                 let says_something = match head.kind {
                     kind::SETTINGS | kind::GOAWAY => true,
-                    kind::HEADERS => !self.answered,
+                    kind::HEADERS => self.answers,
                     _ => false,
                 };
                 if says_something {
@@ -182,9 +183,8 @@ impl ReadSniffer {
                 Step::Starved => return,
                 Step::Header(head) => {
                     self.started = true;
-                    if head.kind == kind::HEADERS && !self.answered {
-                        self.answered = true;
-                        tell(ReadEvent::Answer);
+                    if head.kind == kind::HEADERS && self.answers {
+                        tell(ReadEvent::Answer(head.stream_id));
                     }
                     self.payload = match head.kind {
                         kind::SETTINGS if head.flags & flag::ACK == 0 => Payload::Settings {
@@ -207,6 +207,11 @@ impl ReadSniffer {
                 Step::Payload { part, last } => self.payload_part(part, last, &mut tell),
             }
         }
+    }
+
+    /// No [`ReadEvent::Answer`] is told from here on.
+    pub(crate) fn heard_enough(&mut self) {
+        self.answers = false;
     }
 
     /// Whether a peer that has sent less than one frame header has sent anything at all.

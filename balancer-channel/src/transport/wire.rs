@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     shared::Shared,
-    sniff::{ReadSniffer, WriteSniffer},
+    sniff::{ReadEvent, ReadSniffer, WriteSniffer},
 };
 
 /// `io`, whose traffic and failures are reported to the connection's [`Shared`] state.
@@ -99,11 +99,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
         let shared = &this.shared;
         shared.count_read();
         let mut refused = Ok(());
+        let mut answered = false;
         this.reads.read(read, |event| {
+            answered |= matches!(event, ReadEvent::Answer(_));
             if refused.is_ok() {
                 refused = shared.read_event(event);
             }
         });
+        if answered && shared.answered() {
+            this.reads.heard_enough();
+        }
         Poll::Ready(refused.map_err(|why| {
             let error = io::Error::new(io::ErrorKind::InvalidData, why);
             shared.io_failed(&error);

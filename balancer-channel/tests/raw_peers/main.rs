@@ -19,7 +19,7 @@
 //! | H1 | GOAWAY, streams open | `transport::tests::end::a_graceful_goaway_is_news_at_once_and_open_streams_finish`; row 3 |
 //! | H2 | GOAWAY with a last stream | `goaways::rpcs_above_the_last_stream_are_sent_again` |
 //! | H3 | GOAWAY "too_many_pings" | `goaways::too_many_pings_double_the_interval` |
-//! | H4 | GOAWAY on every connection | `goaways::a_storm_is_backed_off` |
+//! | H4 | GOAWAY on every connection | `goaways::a_storm_is_backed_off`, `watches::a_goaway_storm_behind_them_is_backed_off` |
 //! | H5 | GOAWAY twice, and close | `goaways::two_are_one_loss`, `…::what_was_above_the_last_stream_survives_the_close`, `…::what_may_have_been_seen_does_not` |
 //! | H6 | REFUSED_STREAM | `streams::a_refused_one_is_tried_once_more_and_no_more`; `rpc::retry::transparent_retries_are_not_counted`; row 41 |
 //! | H7 | RST_STREAM, every code | `transport::tests::faults::a_reset_instead_of_a_response`, `…::a_reset_in_the_middle_of_a_response` |
@@ -42,3 +42,4 @@ mod endings;
 mod goaways;
 mod scaling;
 mod streams;
+mod watches;

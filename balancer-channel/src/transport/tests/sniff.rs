@@ -47,7 +47,7 @@ fn encode(frames: &[Frame]) -> Vec<u8> {
 }
 
 #[test]
-fn settings_the_first_answer_and_goaway_are_told_and_nothing_else() {
+fn settings_answers_and_goaway_are_told_and_nothing_else() {
     let bytes = encode(&[
         Frame::settings(&[
             (setting::INITIAL_WINDOW_SIZE, 9),
@@ -69,8 +69,8 @@ fn settings_the_first_answer_and_goaway_are_told_and_nothing_else() {
                 max_concurrent_streams: Some(7),
                 server_push: false
             },
-            // Once: who has answered one RPC is a server.
-            ReadEvent::Answer,
+            ReadEvent::Answer(1),
+            ReadEvent::Answer(3),
             ReadEvent::Settings {
                 max_concurrent_streams: None,
                 server_push: false
