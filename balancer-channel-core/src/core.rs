@@ -136,6 +136,7 @@ impl<E: Env> Core<E> {
                     connected: info.connected.clone(),
                     last_error: info.last_error.clone(),
                     streams: connections.iter().map(|it| it.streams).sum(),
+                    calls: info.calls + info.connections.iter().map(|it| it.calls()).sum::<u64>(),
                     waiting: first.map_or(0, |first| first.queued()),
                     connections,
                 }

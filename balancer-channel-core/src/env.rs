@@ -148,6 +148,11 @@ pub trait Connection: Send + Sync + 'static {
     /// How many streams are open; for snapshots.
     fn streams(&self) -> usize;
 
+    /// How many streams were opened on it so far; for snapshots.
+    fn calls(&self) -> u64 {
+        0
+    }
+
     /// Whether it takes no new streams any more: the news of its [end](Connected::lost) are on their
     /// way, if they have not come yet.
     fn is_lost(&self) -> bool {

@@ -33,6 +33,8 @@ pub(crate) struct SubConnInfo<C> {
     pub(crate) last_error: Option<Status>,
     /// Oldest first.
     pub(crate) connections: Vec<Arc<C>>,
+    /// Of connections that are gone.
+    pub(crate) calls: u64,
 }
 
 // === impl SubConnCell ===
@@ -59,6 +61,7 @@ impl<C: Send + Sync + 'static> SubConnCell<C> {
                 connected: None,
                 last_error: None,
                 connections: Vec::new(),
+                calls: 0,
             }),
         })
     }

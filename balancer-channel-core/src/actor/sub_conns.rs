@@ -294,7 +294,10 @@ impl<E: Env> Actor<E> {
             return;
         };
         let live = entry.connected.remove(at);
-        lock(&entry.cell.info).connections.remove(at);
+        let mut info = lock(&entry.cell.info);
+        info.connections.remove(at);
+        info.calls += live.connection.calls();
+        drop(info);
         let next = entry.connected.first().map(|live| live.connection.clone());
         entry.watched &= next.is_some();
         if at == 0 && entry.cell.connection().is_some() {

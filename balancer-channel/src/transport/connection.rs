@@ -233,6 +233,10 @@ impl Connection for H2Connection {
         call::start(self, request)
     }
 
+    fn calls(&self) -> u64 {
+        self.shared().calls()
+    }
+
     fn streams(&self) -> usize {
         self.shared().admission.open()
     }

@@ -141,6 +141,11 @@ impl Shared {
         stream <= self.taken.load(Acquire)
     }
 
+    /// How many streams have left. Those of a client are 1, 3, 5 …
+    pub(super) fn calls(&self) -> u64 {
+        u64::from(self.taken.load(Acquire)).div_ceil(2)
+    }
+
     /// Grows whenever bytes are read.
     pub(super) fn reads(&self) -> u64 {
         self.reads.load(Relaxed)

@@ -55,6 +55,11 @@ async fn call(args: &CallArgs) -> Result<Outcome, Unusable> {
         for line in report::sub_conns(&snapshot, &report.backends).lines() {
             output::say(line);
         }
+        if !report.all_ok() {
+            for line in snapshot.to_string().lines() {
+                output::say(line);
+            }
+        }
     } else {
         output::answer(&report.for_people(&snapshot))?;
     }

@@ -232,6 +232,9 @@ impl Report {
             }
             text.push_str(&table.render());
         }
+        if !self.all_ok() || self.interruption.is_some() {
+            let _ = writeln!(text, "\n{snapshot}");
+        }
         text
     }
 

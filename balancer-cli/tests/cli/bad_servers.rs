@@ -42,6 +42,24 @@ async fn nobody_listens() {
     assert_eq!(last.expect("a state")["state"], "TRANSIENT_FAILURE");
 }
 
+/// What is wrong is seen of the channel as it was at the end, by people on stdout, by others on stderr.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_channel_is_shown_when_something_failed() {
+    let refused = Refused::new().expect("a port");
+    let address = refused.addr().to_string();
+    let people = run(["call", &address, "--plaintext"]).await;
+    let machines = call(&address, &[]).await;
+    for shown in [&people.stdout, &machines.stderr] {
+        let parts = [
+            format!("channel {address} is TRANSIENT_FAILURE\npolicy pick_first\n"),
+            format!("to {address}: 0 streams, 0 calls, last error UNAVAILABLE: {address}: "),
+        ];
+        for part in parts {
+            assert!(shown.contains(&part), "must say {part:?}: {shown}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_speaks_http_1() {
     let (_server, address) = server(faults::http1()).await;
