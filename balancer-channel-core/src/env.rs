@@ -48,6 +48,12 @@ pub trait Env: Send + Sync + 'static {
     /// the channel does not fall asleep.
     fn streams(&self) -> usize;
 
+    /// Every connection that has not ended, those included that the channel has given up and that live
+    /// on for the RPCs on them: a close ends them, a graceful one when its time is over.
+    fn connections(&self) -> Vec<Self::Connection> {
+        Vec::new()
+    }
+
     /// The time since this environment was made, on a clock that only goes forward.
     fn now(&self) -> Timestamp;
 

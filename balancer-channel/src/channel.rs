@@ -149,6 +149,10 @@ impl Channel {
 
     /// Closes the channel: RPCs end with CANCELLED, those in flight too. Ends when no task and no
     /// socket of the channel is left. All clones are closed.
+    ///
+    /// # Cancel safety
+    /// From the first poll on the channel closes, whether or not anybody waits for it. Called again, it
+    /// waits for the same end.
     pub async fn close(&self) {
         self.core.close();
         let mut states = self.core.states();
@@ -160,7 +164,13 @@ impl Channel {
         self.end().await;
     }
 
-    /// Closes the channel, but gives RPCs in flight `limit` to finish.
+    /// Closes the channel, but gives RPCs in flight `limit` to finish; then they end with CANCELLED. Ends
+    /// when no task and no socket of the channel is left. [`close`](Self::close) shortens the wait.
+    ///
+    /// # Cancel safety
+    /// From the first poll on the channel closes and `limit` runs, whether or not anybody waits for it.
+    /// Called again, it waits for the same end; the first `limit` counts, or the later one if that is
+    /// shorter.
     pub async fn close_gracefully(&self, limit: Duration) {
         self.core.close_gracefully(limit);
         let env = self.core.env();

@@ -204,6 +204,12 @@ impl Env for TokioEnv {
         streams + self.elsewhere.load(Ordering::Relaxed)
     }
 
+    fn connections(&self) -> Vec<H2Connection> {
+        let connections = lock(&self.connections);
+        let alive = connections.iter().filter_map(WeakConnection::upgrade);
+        alive.collect()
+    }
+
     fn now(&self) -> Timestamp {
         self.timestamp(Instant::now())
     }

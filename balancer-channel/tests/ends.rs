@@ -4,6 +4,7 @@
 mod support;
 
 use std::{
+    convert::Infallible,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,9 +14,12 @@ use balancer_api::{
     base::{BaseBuilder, BaseContext, PickerBuilder, ReadySet},
 };
 use balancer_channel::{Channel, ChannelBuilder, WaitForReady};
-use balancer_testpeer::{Conn, Peer, frame::code};
-use http_body_util::BodyExt;
-use support::{echo, text};
+use balancer_testpeer::{Behaviour, Conn, Peer, Script, Server, frame::code};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use support::{echo, pipes::piped, text};
 use tokio::sync::mpsc;
 use tonic::{Code, Request, Status, body::Body};
 use tower::ServiceExt;
@@ -70,6 +74,88 @@ async fn a_graceful_close_ends_them_too_when_the_time_is_over() {
     assert_eq!(channel.task_count(), 0, "nothing may be left");
     let status = last(&mut body).await.expect_err("must be cancelled");
     assert_eq!(status.code(), Code::Cancelled, "{status:?}");
+}
+
+/// Whoever asked for the end does not wait for it: a select that went another way.
+#[tokio::test(start_paused = true)]
+async fn a_close_that_nobody_waits_for_ends_all_the_same() {
+    for limit in [None, Some(Duration::from_secs(1))] {
+        let went_away = Behaviour::new(|mut conn| async move {
+            conn.set_patience(None);
+            conn.handshake().await?;
+            let call = conn.next_call().await?;
+            conn.reply_headers(call.stream).await?;
+            conn.send_goaway(call.stream, code::NO_ERROR, "").await?;
+            conn.drain().await;
+            Ok(())
+        });
+        let server = Script::new().on_connection(1, went_away);
+        let server = Arc::new(Server::in_memory(server));
+        let channel = built(piped(std::slice::from_ref(&server)));
+        let request = channel.clone().oneshot(watch(None, Body::empty()));
+        let mut body = request.await.expect("it begins").into_body();
+        // The connection is no SubConn's any more.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let started = tokio::time::Instant::now();
+        match limit {
+            None => assert!(channel.close().now_or_never().is_none(), "it has to wait"),
+            Some(limit) => {
+                let closing = channel.close_gracefully(limit).now_or_never();
+                assert!(closing.is_none(), "an RPC is in flight");
+            }
+        }
+        let status = last(&mut body).await.expect_err("must be cancelled");
+        assert_eq!(status.code(), Code::Cancelled, "{status:?}");
+        assert_eq!(
+            started.elapsed().as_secs(),
+            limit.unwrap_or_default().as_secs()
+        );
+        within(channel.close()).await;
+        assert_eq!(channel.task_count(), 0, "nothing may be left");
+    }
+}
+
+/// The response has begun, so that no caller polls the request any more.
+#[tokio::test]
+async fn a_request_that_panics_behind_its_response_ends_the_rpc() {
+    let mut peer = Peer::listen().await.expect("a free port");
+    let (channel, mut told) = observed(&peer);
+    let (begun, waits) = tokio::sync::oneshot::channel::<()>();
+    let request = futures_util::stream::once(async move {
+        let _ = waits.await;
+        panic!("the test says so")
+    });
+    let request =
+        request.map(|never: Infallible| -> Result<Frame<Bytes>, Status> { match never {} });
+    let request = Body::new(StreamBody::new(request));
+    let rpc = channel.clone().oneshot(watch(None, request));
+    let server = async {
+        let mut conn = peer.accept().await.expect("a connection");
+        conn.handshake().await.expect("a handshake");
+        let stream = conn.next_request().await.expect("an RPC").stream;
+        conn.reply_headers(stream).await.expect("sent");
+        (conn, stream)
+    };
+    let (response, (mut conn, stream)) = tokio::join!(within(rpc), server);
+    let mut body = response.expect("headers").into_body();
+    begun.send(()).expect("it waits");
+    let status = last(&mut body).await.expect_err("must be cancelled");
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Internal, "the body of the request panicked")
+    );
+    let end = within(told.recv()).await.expect("told");
+    assert_eq!((end.code, end.sent), (PolicyCode::Internal, false));
+    let reset = within(async {
+        loop {
+            let frame = conn.read_frame().await.expect("open").expect("a frame");
+            if frame.stream == stream {
+                break frame.as_rst_stream();
+            }
+        }
+    });
+    assert_eq!(reset.await, Some(code::CANCEL), "the server hears of it");
+    within(channel.close()).await;
 }
 
 #[test]
@@ -245,13 +331,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 
 /// An RPC whose response has begun and does not end.
 async fn stream(channel: &Channel, peer: &mut Peer, timeout: Option<&'static str>) -> (Body, Conn) {
-    let mut request = http::Request::post("/test.Echo/Watch")
-        .header("content-type", "application/grpc")
-        .header("te", "trailers");
-    if let Some(timeout) = timeout {
-        request = request.header("grpc-timeout", timeout);
-    }
-    let request = request.body(Body::empty()).expect("a request");
+    let request = watch(timeout, Body::empty());
     let server = async {
         let mut conn = peer.accept().await.expect("a connection");
         conn.handshake().await.expect("a handshake");
@@ -261,6 +341,16 @@ async fn stream(channel: &Channel, peer: &mut Peer, timeout: Option<&'static str
     };
     let (response, conn) = tokio::join!(within(channel.clone().oneshot(request)), server);
     (response.expect("headers").into_body(), conn)
+}
+
+fn watch(timeout: Option<&'static str>, body: Body) -> http::Request<Body> {
+    let mut request = http::Request::post("/test.Echo/Watch")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    if let Some(timeout) = timeout {
+        request = request.header("grpc-timeout", timeout);
+    }
+    request.body(body).expect("a request")
 }
 
 fn streams(channel: &Channel) -> usize {

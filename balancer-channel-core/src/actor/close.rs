@@ -26,13 +26,15 @@ impl<E: Env> Actor<E> {
         self.stop_resolver();
         let before = self.shared.cell.close(status.clone());
         self.retired.extend(before);
-        let connections = self.connections();
+        let mut connections = self.connections();
         self.close_policies();
         self.timers.clear();
         self.deliveries.clear();
         // Cells hold the queue and the queue holds what happened to them: cut the ring.
         self.shared.queue.close();
         self.retired.drain(..).for_each(discard);
+        // Those that no SubConn has any more live on for the RPCs on them.
+        connections.extend(self.shared.env.connections().into_iter().map(Arc::new));
         match self.closing {
             Some(CloseMode::Now) => {
                 connections

@@ -41,7 +41,7 @@ pub(super) struct Keepalive {
 impl Keepalive {
     pub(super) fn new(options: KeepaliveOptions, pings: PingPong) -> Self {
         let active = Instant::now();
-        let timer = Box::pin(tokio::time::sleep_until(active + options.time));
+        let timer = Box::pin(tokio::time::sleep_until(after(active, options.time)));
         Self {
             options,
             pings,
@@ -62,7 +62,7 @@ impl Keepalive {
             self.active = Instant::now();
             // Any frame shows that the peer is there, not only the answer.
             if std::mem::take(&mut self.pinged) {
-                self.set_timer(self.active + self.options.time);
+                self.set_timer(after(self.active, self.options.time));
             }
         }
         loop {
@@ -76,7 +76,7 @@ impl Keepalive {
             if self.pinged {
                 return Poll::Ready(());
             }
-            let due = self.active + self.options.time;
+            let due = after(self.active, self.options.time);
             if Instant::now() < due {
                 self.set_timer(due);
                 continue;
@@ -84,11 +84,17 @@ impl Keepalive {
             // One that is on its way already will do.
             let _ = self.pings.send_ping(Ping::opaque());
             self.pinged = true;
-            self.set_timer(Instant::now() + self.options.timeout);
+            self.set_timer(after(Instant::now(), self.options.timeout));
         }
     }
 
     fn set_timer(&mut self, at: Instant) {
         self.timer.as_mut().reset(at);
     }
+}
+
+/// `wait` later; one that the clock cannot say is as good as never.
+fn after(at: Instant, wait: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+    at.checked_add(wait).unwrap_or_else(|| at + FAR)
 }

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -177,8 +178,14 @@ impl Future for Pump {
         this.control.waker.register(cx.waker());
         if !this.control.cancelled.load(Acquire) {
             let budget = &this.control.connection().setup().replay;
-            let progress = upload.poll(body, budget, cx);
+            // The body is the application's code, and nobody waits for this task.
+            let progress = catch_unwind(AssertUnwindSafe(|| upload.poll(body, budget, cx)));
             this.control.sent.store(upload.sent(), Relaxed);
+            let progress = progress.unwrap_or_else(|_panic| {
+                upload.stream.send_reset(h2::Reason::CANCEL);
+                let status = tonic::Status::internal("the body of the request panicked");
+                Poll::Ready(Err(status))
+            });
             match progress {
                 // A peer that resets the stream must not keep the application's stream alive.
                 Poll::Pending if upload.poll_reset(cx).is_pending() => return Poll::Pending,

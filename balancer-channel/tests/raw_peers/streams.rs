@@ -123,6 +123,25 @@ async fn nobody_pings_without_need() {
     end(channel, &server).await;
 }
 
+/// As long as there is means never, whichever of the two it is said of.
+#[tokio::test(start_paused = true)]
+async fn the_longest_times_are_kept() {
+    const LONG: Duration = Duration::from_secs(20);
+    for (time, timeout) in [(Duration::MAX, LONG), (LONG, Duration::MAX)] {
+        let slow = Answer::Echo.after(Duration::from_secs(100));
+        let slow = Backend::new("slow")
+            .answer(slow)
+            .manners(Manners::deaf_to_pings());
+        let server = Arc::new(Server::in_memory(slow));
+        let channel = piped(std::slice::from_ref(&server))
+            .keepalive(time, timeout, true)
+            .build()
+            .expect("a channel");
+        echo(&channel, text("hello")).await.expect("served");
+        end(channel, &server).await;
+    }
+}
+
 /// The server takes nothing of one request. Another on the same connection goes through, and the
 /// first obeys its deadline, or its caller who gives up.
 #[tokio::test]
