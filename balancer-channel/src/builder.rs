@@ -61,6 +61,9 @@ pub struct ChannelBuilder {
 /// No peer is pinged more often (gRFC A8).
 const MIN_KEEPALIVE: Duration = Duration::from_secs(10);
 
+/// As in other gRPCs.
+const MAX_RESPONSE_MESSAGE: u32 = 4 << 20;
+
 /// How connections are to be secured.
 #[derive(Debug)]
 enum Chosen {
@@ -143,7 +146,7 @@ impl ChannelBuilder {
             rules: CallRules {
                 replay_limit: ReplayBody::DEFAULT_LIMIT,
                 max_request_message: None,
-                max_response_message: None,
+                max_response_message: MAX_RESPONSE_MESSAGE,
                 credentials: None,
                 retries: true,
             },
@@ -174,18 +177,29 @@ impl ChannelBuilder {
         self
     }
 
-    /// How large a message of a request may be, in bytes on the wire: as large as a service config
-    /// allows. A larger one ends its RPC with RESOURCE_EXHAUSTED and is not sent.
+    /// How large a message of a request may be, in bytes on the wire: of any size, unless a service
+    /// config allows less. A larger one ends its RPC with RESOURCE_EXHAUSTED and is not sent.
     pub fn max_request_message_bytes(mut self, max: u32) -> Self {
         self.rules.max_request_message = Some(max);
         self
     }
 
-    /// How large a message of a response may be, in bytes on the wire: as large as a service config
-    /// allows. A larger one ends its RPC with RESOURCE_EXHAUSTED. tonic's generated clients have
-    /// a limit of their own beside it, 4 MiB unless told otherwise.
+    /// How large a message of a response may be, in bytes on the wire: 4 MiB, or less where a service
+    /// config says so. A larger one ends its RPC with RESOURCE_EXHAUSTED; `u32::MAX` is no limit. tonic's
+    /// generated clients have a limit of their own beside it, 4 MiB, too, unless told otherwise.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), balancer_channel::BuildError> {
+    /// let channel = balancer_channel::Channel::builder("dns:///greeter.prod:50051")
+    ///     .plaintext()
+    ///     .max_response_message_bytes(64 << 20)
+    ///     .build()?;
+    /// // let client = GreeterClient::new(channel).max_decoding_message_size(64 << 20);
+    /// # Ok(()) }
+    /// ```
     pub fn max_response_message_bytes(mut self, max: u32) -> Self {
-        self.rules.max_response_message = Some(max);
+        self.rules.max_response_message = max;
         self
     }
 

@@ -52,7 +52,7 @@ pub(crate) struct CallRules {
     /// How much of its body an RPC remembers.
     pub(crate) replay_limit: usize,
     pub(crate) max_request_message: Option<u32>,
-    pub(crate) max_response_message: Option<u32>,
+    pub(crate) max_response_message: u32,
     pub(crate) credentials: Option<Arc<dyn CallCredentials>>,
     /// Whether service configs may ask for more than one attempt.
     pub(crate) retries: bool,

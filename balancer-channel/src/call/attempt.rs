@@ -118,7 +118,7 @@ pub(super) struct Extra {
     original_headers: Option<HeaderMap>,
     /// Told how the RPC ends.
     pub(super) throttle: Option<Arc<Throttle>>,
-    /// How large a message of the response may be.
+    /// How large a message of the response may be, where that is less than the application allows.
     max_response: Option<u32>,
 }
 
@@ -265,19 +265,17 @@ impl Attempt {
                 self.extra.get_or_insert_default().throttle = Some(throttle.clone());
             }
             let rules = self.core.env().rules();
-            let (mut max_request, mut max_response) =
-                (rules.max_request_message, rules.max_response_message);
-            if let Some(method) = method {
-                // A config can lower what the application allows, not raise it.
-                let smaller = |a: Option<u32>, b| [a, b].into_iter().flatten().min();
-                max_request = smaller(max_request, method.max_request_message_bytes);
-                max_response = smaller(max_response, method.max_response_message_bytes);
-            }
-            if let Some(max) = max_request {
+            // A config can lower what the application allows, not raise it.
+            let configured = method.and_then(|method| method.max_request_message_bytes);
+            let max_request = [rules.max_request_message, configured]
+                .into_iter()
+                .flatten();
+            if let Some(max) = max_request.min() {
                 self.request.body.map(|body| limited(body, max));
             }
-            if max_response.is_some() {
-                self.extra.get_or_insert_default().max_response = max_response;
+            let configured = method.and_then(|method| method.max_response_message_bytes);
+            if let Some(max) = configured.filter(|max| *max < rules.max_response_message) {
+                self.extra.get_or_insert_default().max_response = Some(max);
             }
             if let Some(method) = method {
                 if let Some(timeout) = method.timeout {
@@ -412,9 +410,9 @@ impl Attempt {
         mut response: RpcResponse,
         cx: &mut Context<'_>,
     ) -> http::Response<Body> {
-        if let Some(max) = self.extra().and_then(|extra| extra.max_response) {
-            response.limit_messages(max);
-        }
+        let configured = self.extra().and_then(|extra| extra.max_response);
+        let allowed = || self.core.env().rules().max_response_message;
+        response.limit_messages(configured.unwrap_or_else(allowed));
         let done = self
             .picked
             .take()

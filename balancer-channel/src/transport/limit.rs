@@ -1,6 +1,7 @@
 //! How large the messages of a stream may be.
 
 use std::{
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -16,14 +17,24 @@ use tonic::body::Body;
 #[derive(Debug)]
 pub(crate) struct MessageLimit {
     max: u32,
-    /// Of what, for the status.
-    what: &'static str,
-    prefix: [u8; 5],
-    /// How much of the prefix is there.
-    have: usize,
     /// How much of the message is still to come.
-    left: usize,
+    left: u32,
+    prefix: [u8; PREFIX],
+    /// How much of the prefix is there.
+    have: u8,
+    /// Of what, for the status.
+    of: Of,
 }
+
+/// Whose messages are watched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Of {
+    Request,
+    Response,
+}
+
+/// The length of a message's prefix: a flag and a length.
+const PREFIX: usize = 5;
 
 /// A request body that ends with RESOURCE_EXHAUSTED at the first message that is too large; that one
 /// is not sent.
@@ -35,47 +46,78 @@ struct LimitedBody {
 // === impl MessageLimit ===
 
 impl MessageLimit {
-    /// No `what` message of more than `max` bytes.
-    pub(crate) fn new(max: u32, what: &'static str) -> Self {
+    /// No message of more than `max` bytes.
+    #[inline]
+    pub(crate) fn new(max: u32, of: Of) -> Self {
         Self {
             max,
-            what,
-            prefix: [0; 5],
-            have: 0,
             left: 0,
+            prefix: [0; PREFIX],
+            have: 0,
+            of,
         }
+    }
+
+    /// No message of more than `max` bytes from the next one on.
+    #[inline]
+    pub(crate) fn set_max(&mut self, max: u32) {
+        self.max = max;
     }
 
     /// The next bytes of the stream.
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED: a message begins in them that is too large.
-    pub(crate) fn check(&mut self, mut data: &[u8]) -> Result<(), tonic::Status> {
+    #[inline]
+    pub(crate) fn check(&mut self, data: &[u8]) -> Result<(), tonic::Status> {
+        // The message of most RPCs comes in one piece, and leaves nothing to remember.
+        if let (0, 0, Some([_, length @ ..])) = (self.left, self.have, data.first_chunk::<PREFIX>())
+        {
+            let length = u32::from_be_bytes(*length);
+            if length <= self.max && data.len() - PREFIX == length as usize {
+                return Ok(());
+            }
+        }
+        self.check_piece(data)
+    }
+
+    fn check_piece(&mut self, mut data: &[u8]) -> Result<(), tonic::Status> {
         loop {
-            let skipped = self.left.min(data.len());
-            self.left -= skipped;
+            let skipped = data.len().min(self.left as usize);
+            // No more than is left, which is a u32.
+            self.left -= skipped as u32;
             data = &data[skipped..];
             if data.is_empty() {
                 return Ok(());
             }
-            let taken = (self.prefix.len() - self.have).min(data.len());
-            self.prefix[self.have..][..taken].copy_from_slice(&data[..taken]);
-            self.have += taken;
+            let have = usize::from(self.have);
+            let taken = (PREFIX - have).min(data.len());
+            self.prefix[have..][..taken].copy_from_slice(&data[..taken]);
+            self.have += taken as u8;
             data = &data[taken..];
-            if self.have < self.prefix.len() {
+            if usize::from(self.have) < PREFIX {
                 return Ok(());
             }
             self.have = 0;
             let [_, length @ ..] = self.prefix;
             let length = u32::from_be_bytes(length);
             if length > self.max {
-                let Self { max, what, .. } = self;
+                let Self { max, of, .. } = self;
                 return Err(tonic::Status::resource_exhausted(format!(
-                    "a {what} message of {length} bytes; the limit is {max}"
+                    "a {of} message of {length} bytes; the limit is {max}"
                 )));
             }
-            self.left = length as usize;
+            self.left = length;
         }
+    }
+}
+
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Request => "request",
+            Self::Response => "response",
+        })
     }
 }
 
@@ -83,7 +125,7 @@ impl MessageLimit {
 pub(crate) fn limited(body: Body, max: u32) -> Body {
     Body::new(LimitedBody {
         body: Some(body),
-        limit: MessageLimit::new(max, "request"),
+        limit: MessageLimit::new(max, Of::Request),
     })
 }
 
@@ -147,7 +189,7 @@ mod tests {
             max in 0_u32..40,
         ) {
             let stream = framed(&lengths);
-            let mut limit = MessageLimit::new(max, "test");
+            let mut limit = MessageLimit::new(max, Of::Response);
             let mut rest = &stream[..];
             let mut found = None;
             for cut in cuts.iter().cycle() {
@@ -160,7 +202,7 @@ mod tests {
             }
             let too_large = lengths.iter().find(|length| u32::from(**length) > max);
             let expected = too_large.map(|length| {
-                format!("a test message of {length} bytes; the limit is {max}")
+                format!("a response message of {length} bytes; the limit is {max}")
             });
             prop_assert_eq!(found.map(|status| status.message().to_owned()), expected);
         }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     connection::{H2Connection, Permit},
-    limit::MessageLimit,
+    limit::{MessageLimit, Of},
     shared::Shared,
     status,
     upload::PumpControl,
@@ -66,8 +66,7 @@ pub(super) struct Download {
     /// Bytes read and not yet given back to the peer's window.
     unreleased: usize,
     received: u64,
-    /// How large messages may be. Boxed, being rare.
-    limit: Option<Box<MessageLimit>>,
+    limit: MessageLimit,
     sent: Sent,
 }
 
@@ -100,7 +99,7 @@ impl RpcResponse {
             recv,
             unreleased: 0,
             received: 0,
-            limit: None,
+            limit: MessageLimit::new(u32::MAX, Of::Response),
             sent,
         };
         let status = match status::in_headers(&parts.headers) {
@@ -134,9 +133,10 @@ impl RpcResponse {
 
     /// No message of more than `max` bytes is received: the first ends the RPC with
     /// RESOURCE_EXHAUSTED.
+    #[inline]
     pub(crate) fn limit_messages(&mut self, max: u32) {
         if let Ok(download) = &mut self.body {
-            download.limit = Some(Box::new(MessageLimit::new(max, "response")));
+            download.limit.set_max(max);
         }
     }
 
@@ -205,9 +205,7 @@ impl Download {
     ) -> Poll<Option<Result<Bytes, tonic::Status>>> {
         match ready!(self.recv.poll_data(cx)) {
             Some(Ok(data)) => {
-                if let Some(limit) = &mut self.limit
-                    && let Err(status) = limit.check(&data)
-                {
+                if let Err(status) = self.limit.check(&data) {
                     return Poll::Ready(Some(Err(status)));
                 }
                 self.received += data.len() as u64;

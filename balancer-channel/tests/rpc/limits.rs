@@ -9,7 +9,7 @@ use tonic::{Code, Request, Status};
 
 use crate::{
     stage::{Stage, built},
-    support::{echo, text},
+    support::{any_answer, echo, text},
 };
 
 /// What an echo of `bytes` ends with, and how many requests the server has seen of it. Field and
@@ -65,6 +65,52 @@ async fn a_response_that_is_too_large_ends_its_rpc() {
     assert_exhausted(result, "a response message of 204 bytes; the limit is 203");
     assert_eq!(sent, 1);
     assert_eq!(dones, [PolicyCode::ResourceExhausted]);
+}
+
+/// Without a word from application or config; and neither a config nor a client may say more than the
+/// application has.
+#[tokio::test(start_paused = true)]
+async fn a_response_message_has_at_most_4_mib_unless_the_application_says_otherwise() {
+    const MOST: usize = 4 << 20;
+    for (bytes, allowed, config, limit) in [
+        (MOST, None, "", None),
+        (MOST + 1, None, "", Some(MOST)),
+        (
+            MOST + 1,
+            None,
+            r#""maxResponseMessageBytes":9000000"#,
+            Some(MOST),
+        ),
+        (
+            MOST,
+            None,
+            r#""maxResponseMessageBytes":4000000"#,
+            Some(4_000_000),
+        ),
+        (MOST + 1, Some(5 << 20), "", None),
+        ((5 << 20) + 1, Some(5 << 20), "", Some(5 << 20)),
+        (6 << 20, Some(u32::MAX), "", None),
+    ] {
+        let stage = Stage::new([vec![Answer::ok(&vec![0; bytes])]]);
+        let config = match config {
+            "" => r#""waitForReady":true"#,
+            config => config,
+        };
+        let mut builder = stage.builder(config);
+        if let Some(allowed) = allowed {
+            builder = builder.max_response_message_bytes(allowed);
+        }
+        let channel = built(builder);
+        let answer = any_answer(&channel).await;
+        match limit {
+            None => assert_eq!(answer.expect("within").len(), bytes + 5),
+            Some(limit) => assert_exhausted(
+                answer.map(drop),
+                &format!("a response message of {bytes} bytes; the limit is {limit}"),
+            ),
+        }
+        stage.end(channel).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
