@@ -62,11 +62,6 @@ mod status;
 mod sync;
 mod target;
 mod timeout;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "SendRpc, Setup and a few counts serve the transport's own tests"
-)]
 mod transport;
 
 pub use balancer_channel_core::{

@@ -49,14 +49,8 @@ pub(crate) enum Security {
 // === impl Connector ===
 
 impl Connector {
-    /// Dials `address`, secures the stream, and makes it ready. `server_name` is what the server
-    /// must prove in place of the authority's host.
-    ///
-    /// # Errors
-    /// UNAVAILABLE, with the address and what went wrong.
-    ///
-    /// # Cancel safety
-    /// Dropping the future closes the socket; no task was started.
+    /// As [`connect_in`](Self::connect_in), in a line of its own.
+    #[cfg(test)]
     pub(crate) async fn connect(
         &self,
         address: &str,
@@ -65,7 +59,14 @@ impl Connector {
         self.connect_in(Arc::default(), address, server_name).await
     }
 
-    /// As [`connect`](Self::connect), for RPCs that wait in `line`.
+    /// Dials `address`, secures the stream, and makes it ready for RPCs, which wait in `line` where the
+    /// peer allows no more. `server_name` is what the server must prove in place of the authority's host.
+    ///
+    /// # Errors
+    /// UNAVAILABLE, with the address and what went wrong.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket; no task was started.
     pub(crate) async fn connect_in(
         &self,
         line: Arc<Line<WeakConnection>>,

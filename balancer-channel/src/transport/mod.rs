@@ -4,7 +4,7 @@
 //! [`wire`]) tells what `h2` does not: when SETTINGS and GOAWAY came, and which requests left.
 //!
 //! ```text
-//! let connected = Connector { .. }.connect(&address, ..).await?;     // SETTINGS have come
+//! let connected = Connector { .. }.connect_in(line, &address, ..).await?; // SETTINGS have come
 //! let response = connected.connection.send(RpcRequest::new(head, body)).await;
 //! match response {
 //!     Ok(response) => Ok(response.into_http(hook)),                  // hook: told once, at the end
@@ -38,7 +38,7 @@ mod watched;
 mod wire;
 
 pub(crate) use connect::{Connector, Security};
-pub(crate) use connection::{H2Connection, H2Options, Setup, Spawn, WeakConnection};
+pub(crate) use connection::{H2Connection, H2Options, WeakConnection};
 pub(crate) use fan::SharedBody;
 pub(crate) use keepalive::KeepaliveOptions;
 pub(crate) use limit::limited;
@@ -46,9 +46,13 @@ pub(crate) use line::Line;
 pub(crate) use replay::{ReplayBody, ReplayBudget};
 pub(crate) use request::RpcRequest;
 pub(crate) use response::{EndHook, RpcEnd, RpcResponse};
-pub(crate) use send::{Broken, Exchange, FailureKind, SendFailure, SendRpc};
+pub(crate) use send::{Broken, Exchange, FailureKind};
 pub(crate) use status::{from_tonic, to_tonic};
 pub use tls::{TlsConfig, TlsConfigError};
+
+// What only the transport's own tests name.
+#[cfg(test)]
+pub(crate) use {connection::Setup, send::SendFailure};
 
 #[cfg(test)]
 mod tests;

@@ -254,6 +254,7 @@ impl ReplayBudget {
     }
 
     /// How much is remembered now, small bodies aside.
+    #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.used.load(Relaxed)
     }

@@ -71,6 +71,13 @@ pub(crate) struct Broken {
 
 /// A [`Broken`] that gives its request back.
 #[derive(Debug)]
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "a policy's call ends with the status; the transport's tests look at all"
+    )
+)]
 pub(crate) struct SendFailure {
     /// What the server may have seen.
     pub(crate) kind: FailureKind,

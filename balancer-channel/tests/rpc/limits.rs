@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use balancer_api::Code as PolicyCode;
-use balancer_channel::ChannelBuilder;
+use balancer_channel::{ChannelBuilder, WaitForReady};
 use balancer_testpeer::Answer;
 use tonic::{Code, Request, Status};
 
@@ -159,6 +159,26 @@ async fn the_shorter_timeout_counts() {
         );
         stage.end(channel).await;
     }
+}
+
+/// Not even where somebody could take it at once, nor when somebody comes who can.
+#[tokio::test(start_paused = true)]
+async fn an_rpc_whose_time_is_over_is_never_picked_for() {
+    let stage = Stage::new([vec![Answer::Echo]]);
+    let late = || {
+        let mut request = Request::new(text("too late"));
+        request.set_timeout(Duration::ZERO);
+        request.extensions_mut().insert(WaitForReady(true));
+        request
+    };
+    let channel = built(stage.builder(r#""timeout":"100s""#));
+    let status = echo(&channel, late()).await.expect_err("while it sleeps");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    channel.connect().await.expect("connected");
+    let status = echo(&channel, late()).await.expect_err("while it is well");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    let heard = stage.end(channel).await;
+    assert_eq!((heard.picks.len(), stage.seen().len()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
