@@ -6,11 +6,11 @@ use balancer_api::{Builder, Dialer, Endpoint, TransportCredentials};
 use balancer_channel_core::{Backoff, Core, Resolver, Settings};
 use balancer_registry::{Limits, Registry, ServiceConfigError};
 use http::{HeaderValue, uri::Authority};
-use tokio_util::task::TaskTracker;
 
 use crate::{
     CallCredentials, Channel, Target, TargetError,
     env::{CallRules, TokioEnv},
+    ledger::Ledger,
     policies,
     proxy::{HttpProxy, HttpProxyError, ProxyEnv},
     resolver::{DnsResolver, FixedResolver},
@@ -511,7 +511,7 @@ impl ChannelBuilder {
             settings.max_endpoints = max;
         }
 
-        let tasks = TaskTracker::new();
+        let ledger = Ledger::new(&handle);
         let security = match security {
             Chosen::Plaintext => Security::Plaintext,
             Chosen::Tls(config) => {
@@ -535,11 +535,12 @@ impl ChannelBuilder {
             },
             replay: ReplayBudget::new(self.replay_budget),
             spawn: {
-                let (tasks, handle) = (tasks.clone(), handle.clone());
+                let (tasks, handle) = (ledger.tasks.clone(), handle.clone());
                 Arc::new(move |task| drop(tasks.spawn_on(task, &handle)))
             },
+            sockets: ledger.sockets.clone(),
         };
-        let env = TokioEnv::new(handle, tasks, connector, configs, self.rules);
+        let env = TokioEnv::new(handle, ledger, connector, configs, self.rules);
         Ok(Channel::new(Core::new(Arc::new(env), settings)))
     }
 }

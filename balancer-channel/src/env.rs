@@ -17,10 +17,10 @@ use tokio::{
     runtime::Handle,
     time::{Instant, Sleep},
 };
-use tokio_util::task::TaskTracker;
 
 use crate::{
     credentials::CallCredentials,
+    ledger::Ledger,
     rpc_config::{ConfigParser, RpcConfig},
     transport::{Connector, H2Connection, Line, Security, WeakConnection},
 };
@@ -30,7 +30,7 @@ use crate::{
 pub(crate) struct TokioEnv {
     start: Instant,
     runtime: Handle,
-    tasks: TaskTracker,
+    ledger: Ledger,
     connector: Connector,
     configs: ConfigParser,
     rules: CallRules,
@@ -63,7 +63,7 @@ pub(crate) struct CallRules {
 impl TokioEnv {
     pub(crate) fn new(
         runtime: Handle,
-        tasks: TaskTracker,
+        ledger: Ledger,
         connector: Connector,
         configs: ConfigParser,
         rules: CallRules,
@@ -72,7 +72,7 @@ impl TokioEnv {
         Self {
             start,
             runtime,
-            tasks,
+            ledger,
             connector,
             configs,
             rules,
@@ -99,13 +99,13 @@ impl TokioEnv {
 
     /// Ends when every task of the channel has ended.
     pub(crate) async fn tasks_ended(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.ledger.tasks.close();
+        self.ledger.tasks.wait().await;
     }
 
     /// How many tasks run.
     pub(crate) fn task_count(&self) -> usize {
-        self.tasks.len()
+        self.ledger.tasks.len()
     }
 
     /// A point of tokio's clock on the channel's.
@@ -219,14 +219,19 @@ impl Env for TokioEnv {
     }
 
     fn spawn(&self, task: BoxFuture<()>) {
-        self.tasks.spawn_on(task, &self.runtime);
+        self.ledger.tasks.spawn_on(task, &self.runtime);
     }
 
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<()> {
         let until = self.start.checked_add(at - Timestamp::ZERO);
         // Beyond what the clock can say is never, as far as anybody can tell.
         let far = || self.start + Duration::from_secs(60 * 60 * 24 * 365);
-        Box::pin(self.sleep(until.unwrap_or_else(far)))
+        let sleep = self.sleep(until.unwrap_or_else(far));
+        let counted = self.ledger.timers.one();
+        Box::pin(async move {
+            sleep.await;
+            drop(counted);
+        })
     }
 
     fn connect(
@@ -260,7 +265,7 @@ impl fmt::Debug for TokioEnv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokioEnv")
             .field("authority", &self.connector.authority)
-            .field("tasks", &self.tasks.len())
+            .field("tasks", &self.ledger.tasks.len())
             .finish_non_exhaustive()
     }
 }

@@ -51,6 +51,8 @@ mod env;
 #[cfg(test)]
 mod fuzz;
 mod headers;
+#[doc(hidden)]
+pub mod ledger;
 mod options;
 mod orca;
 mod policies;

@@ -18,7 +18,7 @@ const SLACK: Duration = Duration::from_millis(500);
 
 const ROUND_ROBIN: &str = r#"{"loadBalancingConfig":[{"round_robin":{}}]}"#;
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn http1_is_named() {
     let (status, took) = call_a_server_that(faults::http1()).await;
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
@@ -26,7 +26,7 @@ async fn http1_is_named() {
     assert!(took < DEADLINE, "must not wait for the deadline: {took:?}");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn garbage_is_shown() {
     for seed in 0..8 {
         println!("seed {seed}");
@@ -37,7 +37,7 @@ async fn garbage_is_shown() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn tls_where_plaintext_was_chosen_is_named() {
     // An alert: what a TLS server says to an HTTP/2 preface.
     let alert: &[u8] = &[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x46];
@@ -45,7 +45,7 @@ async fn tls_where_plaintext_was_chosen_is_named() {
     assert_says(&status, &["not HTTP/2", "TLS"]);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn accept_and_close_is_named() {
     for behaviour in [faults::close_at_once(), faults::reset_at_once()] {
         let (status, took) = call_a_server_that(behaviour).await;
@@ -59,7 +59,7 @@ async fn accept_and_close_is_named() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn accept_and_silence_ends_with_the_deadline() {
     let (status, took) = call_a_server_that(faults::silence()).await;
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
@@ -67,7 +67,7 @@ async fn accept_and_silence_ends_with_the_deadline() {
     assert!(took >= DEADLINE, "must not be early: {took:?}");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn silence_longer_than_an_attempt_may_take_is_named() {
     let silent = Server::start(faults::silence()).await.expect("a free port");
     let channel = Channel::builder(format!("ipv4:{}", silent.addr()))
@@ -82,7 +82,7 @@ async fn silence_longer_than_an_attempt_may_take_is_named() {
     leaves_nothing(&channel, &silent).await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn an_address_that_swallows_everything_ends_with_the_deadline() {
     let hole = Blackhole::new().expect("a free port");
     let channel = Channel::builder(format!("ipv4:{}", hole.addr()))
@@ -97,7 +97,7 @@ async fn an_address_that_swallows_everything_ends_with_the_deadline() {
 }
 
 /// Who waits for a connection is told what it waited for.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn waiting_for_a_server_that_is_none_ends_with_the_deadline_and_the_reason() {
     let server = Server::start(faults::http1()).await.expect("a free port");
     let channel = Channel::builder(format!("ipv4:{}", server.addr()))
@@ -112,7 +112,7 @@ async fn waiting_for_a_server_that_is_none_ends_with_the_deadline_and_the_reason
 }
 
 /// Bad servers among good ones cost no RPC.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn good_servers_serve_in_spite_of_bad_ones() {
     let mut servers = Vec::new();
     for behaviour in [

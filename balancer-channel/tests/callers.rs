@@ -37,7 +37,7 @@ fn patient() -> Request<support::Text> {
 }
 
 /// The application keeps a response and nothing else.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_response_outlives_its_channel_and_then_everything_ends() {
     let mut peer = balancer_testpeer::Peer::listen().await.expect("a port");
     let channel = Channel::builder(format!("ipv4:{}", peer.addr())).plaintext();
@@ -72,6 +72,7 @@ async fn a_response_outlives_its_channel_and_then_everything_ends() {
 
 #[test]
 fn a_channel_may_be_dropped_where_there_is_no_runtime() {
+    // Leaks: the channel is dropped without a runtime, and the server sees it go.
     let home = runtime::Runtime::new().expect("a runtime");
     let server = home.block_on(Server::start(Backend::new("a")));
     let server = server.expect("a port");
@@ -124,6 +125,7 @@ fn a_runtime_that_lacks_something_is_refused_by_name() {
 
 #[test]
 fn a_thread_may_block_on_an_rpc() {
+    // Leaks: the channel is dropped within, and the runtime right after.
     let home = runtime::Runtime::new().expect("a runtime");
     home.block_on(async {
         let server = Server::start(Backend::new("a")).await.expect("a port");
@@ -142,9 +144,11 @@ fn a_thread_may_block_on_an_rpc() {
 /// The runtime ends with an RPC under way, and then the rest of the program goes on.
 #[test]
 fn a_runtime_may_end_under_an_rpc() {
+    // Leaks: these are the servers'.
     let servers = runtime::Runtime::new().expect("a runtime");
     let silent = Backend::new("silent").answer(Answer::Never);
     let server = servers.block_on(Server::start(silent)).expect("a port");
+    // Leaks: the runtime ends before its channel, and takes everything along.
     let home = runtime::Runtime::new().expect("a runtime");
     let channel = home.block_on(async { to(&server) });
     let rpc = {
@@ -161,7 +165,11 @@ fn a_runtime_may_end_under_an_rpc() {
 }
 
 /// One worker of two does not come back for as long as the RPCs last.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(
+    crate = "crate::support::harness",
+    flavor = "multi_thread",
+    worker_threads = 2
+)]
 async fn a_worker_that_blocks_holds_nobody_up() {
     let server = Server::start(Backend::new("a")).await.expect("a port");
     let channel = to(&server);
@@ -183,7 +191,7 @@ async fn a_worker_that_blocks_holds_nobody_up() {
 }
 
 /// A machine that slept for an hour is no peer that was silent for one.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_clock_that_jumps_kills_no_connection() {
     let slow = Answer::Echo.after(Duration::from_secs(5_000));
     let server = Arc::new(Server::in_memory(Backend::new("slow").answer(slow)));
@@ -204,7 +212,7 @@ async fn a_clock_that_jumps_kills_no_connection() {
 }
 
 /// The sockets of a channel are not inherited by programs that the process starts.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 #[cfg(target_os = "linux")]
 async fn programs_that_are_started_get_no_socket() {
     const CLOSE_ON_EXEC: u32 = 0o2_000_000;
@@ -231,7 +239,7 @@ async fn programs_that_are_started_get_no_socket() {
 }
 
 /// No more RPCs wait than may; those that do are served when somebody comes.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn more_than_may_wait_are_told_so_at_once() {
     let server = Server::start(Backend::new("late")).await.expect("a port");
     server.kill(Ending::Close).await;
@@ -266,7 +274,7 @@ async fn more_than_may_wait_are_told_so_at_once() {
 }
 
 /// Polled by somebody who does not care, then by another task: the last one is woken.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn an_rpc_may_move_from_task_to_task() {
     let slow = Answer::Echo.after(Duration::from_millis(20));
     let server = Arc::new(Server::in_memory(Backend::new("slow").answer(slow)));

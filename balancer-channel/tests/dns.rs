@@ -1,5 +1,9 @@
 //! DNS from a server of the test's own: addresses, times to live, service configs in TXT records.
 
+#[path = "support/harness.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod harness;
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
@@ -130,7 +134,7 @@ async fn reaches(client: &mut HealthClient<Channel>, name: &str) -> Result<(), C
 
 const ROUND_ROBIN: &str = r#"{"loadBalancingConfig":[{"round_robin":{}}]}"#;
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn the_target_may_name_the_dns_server() {
     let port = a_and_b().await;
     let dns = Dns::start(&["127.0.0.2"], 300).await;
@@ -149,7 +153,7 @@ async fn the_target_may_name_the_dns_server() {
     assert_eq!(channel.task_count(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_new_address_is_heard_of_when_the_old_answers_time_is_over() {
     let port = a_and_b().await;
     let dns = Dns::start(&["127.0.0.1"], 1).await;
@@ -171,7 +175,7 @@ async fn a_new_address_is_heard_of_when_the_old_answers_time_is_over() {
     channel.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn the_service_config_may_come_from_a_txt_record() {
     let port = a_and_b().await;
     let dns = Dns::start(&["127.0.0.1", "127.0.0.2"], 300).await;
@@ -201,7 +205,7 @@ async fn the_service_config_may_come_from_a_txt_record() {
     channel.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_txt_record_that_is_not_understood_fails_rpcs_with_the_reason() {
     let port = a_and_b().await;
     let dns = Dns::start(&["127.0.0.1"], 300).await;

@@ -127,7 +127,7 @@ impl World {
 }
 
 /// Unary, one that reads a stream, one that writes a stream, one that does both.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn at_any_poll_of_any_kind() {
     let timeouts = ["", r#","timeout":"600s""#];
     for (kind, timeout) in Kind::ALL
@@ -152,7 +152,7 @@ async fn at_any_poll_of_any_kind() {
 }
 
 /// The response has begun and is not read.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn with_a_response_that_nobody_reads() {
     let world = World::new(of_all_kinds("one"), "");
     for _ in 0..100 {
@@ -169,7 +169,7 @@ async fn with_a_response_that_nobody_reads() {
 }
 
 /// The server has no room: what waits for a stream is dropped while it waits.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn while_it_waits_for_a_stream() {
     let backend = Backend::new("slow").answers(|request| match request.path() {
         "/test.Echo/Many" => Answer::Never,
@@ -205,7 +205,7 @@ async fn while_it_waits_for_a_stream() {
 }
 
 /// Nobody is connected: it waits for a picker.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn while_it_waits_for_a_connection() {
     let silent = Server::in_memory(balancer_testpeer::faults::silence());
     let counts = Arc::new(Counts::default());
@@ -236,7 +236,7 @@ async fn while_it_waits_for_a_connection() {
 }
 
 /// Between attempts, and during each.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn with_a_retry_policy() {
     let retries = r#","retryPolicy":{"maxAttempts":3,"initialBackoff":"0.01s",
         "maxBackoff":"0.1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}"#;
@@ -251,7 +251,7 @@ async fn with_a_retry_policy() {
 }
 
 /// While several attempts are under way at once.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn with_hedges() {
     let hedges = r#","hedgingPolicy":{"maxAttempts":3,"hedgingDelay":"0.01s",
         "nonFatalStatusCodes":["UNAVAILABLE"]}"#;

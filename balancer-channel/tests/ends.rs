@@ -27,7 +27,7 @@ use tower::ServiceExt;
 /// Longer than anything here takes, shorter than a hang.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_config_that_comes_after_the_first_pick_shortens_the_deadline() {
     let mut peer = Peer::listen().await.expect("a free port");
     let timeout = r#"{"methodConfig":[{"name":[{}],"timeout":"0.3s"}]}"#;
@@ -47,7 +47,7 @@ async fn a_config_that_comes_after_the_first_pick_shortens_the_deadline() {
     within(channel.close()).await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn close_ends_the_rpcs_on_a_connection_that_was_told_to_go_away() {
     let mut peer = Peer::listen().await.expect("a free port");
     let channel = built(to(&peer));
@@ -62,7 +62,7 @@ async fn close_ends_the_rpcs_on_a_connection_that_was_told_to_go_away() {
     assert_eq!(status.code(), Code::Cancelled, "{status:?}");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_graceful_close_ends_them_too_when_the_time_is_over() {
     let mut peer = Peer::listen().await.expect("a free port");
     let channel = built(to(&peer));
@@ -77,7 +77,7 @@ async fn a_graceful_close_ends_them_too_when_the_time_is_over() {
 }
 
 /// Whoever asked for the end does not wait for it: a select that went another way.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_close_that_nobody_waits_for_ends_all_the_same() {
     for limit in [None, Some(Duration::from_secs(1))] {
         let went_away = Behaviour::new(|mut conn| async move {
@@ -116,7 +116,7 @@ async fn a_close_that_nobody_waits_for_ends_all_the_same() {
 }
 
 /// The response has begun, so that no caller polls the request any more.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_request_that_panics_behind_its_response_ends_the_rpc() {
     let mut peer = Peer::listen().await.expect("a free port");
     let (channel, mut told) = observed(&peer);
@@ -160,7 +160,9 @@ async fn a_request_that_panics_behind_its_response_ends_the_rpc() {
 
 #[test]
 fn an_rpc_outlives_the_runtime_of_its_channel() {
+    // Leaks: the runtime ends before its channel, and takes everything along.
     let home = tokio::runtime::Runtime::new().expect("a runtime");
+    // Leaks: no channel is built on this one.
     let away = tokio::runtime::Runtime::new().expect("a runtime");
     let peer = home.block_on(Peer::listen()).expect("a free port");
     let channel = home.block_on(async { built(to(&peer)) });
@@ -179,7 +181,7 @@ fn an_rpc_outlives_the_runtime_of_its_channel() {
     away.block_on(within(channel.close()));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_response_that_runs_out_of_time_is_no_cancellation_to_the_policy() {
     let mut peer = Peer::listen().await.expect("a free port");
     let (channel, mut told) = observed(&peer);
@@ -193,7 +195,7 @@ async fn a_response_that_runs_out_of_time_is_no_cancellation_to_the_policy() {
 }
 
 /// Its caller keeps the response and does something else: with a message in it, and without.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_response_that_nobody_reads_ends_in_time() {
     for message in [None, Some("unread")] {
         let mut peer = Peer::listen().await.expect("a free port");
@@ -220,7 +222,7 @@ async fn a_response_that_nobody_reads_ends_in_time() {
 }
 
 /// The server takes nothing of the request, and its response has begun; nobody reads that.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_request_that_is_stuck_ends_in_time_when_nobody_reads_its_response() {
     let mut peer = Peer::listen().await.expect("a free port");
     let (channel, mut told) = observed(&peer);
@@ -260,7 +262,7 @@ async fn a_request_that_is_stuck_ends_in_time_when_nobody_reads_its_response() {
 }
 
 /// The policy hears of it when it happens; what had come is still there for the reader.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn an_unread_response_ends_with_its_connection() {
     let mut peer = Peer::listen().await.expect("a free port");
     let (channel, mut told) = observed(&peer);
@@ -279,7 +281,7 @@ async fn an_unread_response_ends_with_its_connection() {
 }
 
 /// Closing waits for nobody who holds a response.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn an_unread_response_ends_with_its_channel() {
     let mut peer = Peer::listen().await.expect("a free port");
     let (channel, mut told) = observed(&peer);
@@ -293,7 +295,7 @@ async fn an_unread_response_ends_with_its_channel() {
     assert_eq!(told.try_recv().ok(), None, "must be told once");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn the_end_of_a_dropped_rpc_has_a_time() {
     let mut peer = Peer::listen().await.expect("a free port");
     let (channel, mut told) = observed(&peer);

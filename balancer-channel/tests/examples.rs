@@ -7,6 +7,9 @@
 
 #[path = "../examples/custom_policy.rs"]
 mod custom_policy;
+#[path = "support/harness.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod harness;
 #[path = "../examples/headless_service.rs"]
 mod headless_service;
 #[path = "../examples/helloworld.rs"]
@@ -18,14 +21,14 @@ mod tower_and_interceptors;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn helloworld_is_shared_by_three() {
     let greetings = helloworld::run().await.expect("the servers are up");
     let counts: Vec<usize> = greetings.into_values().collect();
     assert_eq!(counts, [3, 3, 3], "round_robin must go round");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn the_custom_policy_keeps_each_tenant_on_one_server() {
     let by_tenant = custom_policy::run().await.expect("the servers are up");
     let mut servers = BTreeSet::new();
@@ -38,14 +41,14 @@ async fn the_custom_policy_keeps_each_tenant_on_one_server() {
     assert!(servers.len() > 1, "not all tenants on one: {servers:?}");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_dns_name_is_resolved_and_balanced() {
     let greetings = headless_service::run_on_localhost().await;
     let greetings = greetings.expect("localhost is this machine");
     assert_eq!(greetings["server 0"], 9, "every RPC must be answered");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn before_and_after_the_move_all_servers_greet() {
     let both = moving_from_balance_list::run().await;
     let [before, after] = both.expect("the servers are up");
@@ -56,7 +59,7 @@ async fn before_and_after_the_move_all_servers_greet() {
     assert_eq!(after.len(), 3, "all must have greeted: {after:?}");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_stack_and_an_interceptor_go_around_the_channel() {
     let run = tower_and_interceptors::run().await;
     let (greetings, [layer, interceptor]) = run.expect("the servers are up");

@@ -33,7 +33,11 @@ enum Outcome {
     Ignored,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(
+    crate = "crate::support::harness",
+    flavor = "multi_thread",
+    worker_threads = 2
+)]
 async fn each_is_ended_or_ignored_in_bounded_memory() {
     use Outcome::{Ended, Ignored};
     // What has no end costs nothing but its reading where each frame is legal and asks for nothing.

@@ -20,7 +20,7 @@ fn one_request_per_connection() -> Behaviour {
     })
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_server_that_answered_is_redialled_at_once() {
     let server = Server::start(Script::new().otherwise(one_request_per_connection()))
         .await

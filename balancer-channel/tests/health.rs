@@ -1,5 +1,9 @@
 //! Client-side health checking (gRFC A17) over real connections, against tonic's health service.
 
+#[path = "support/harness.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod harness;
+
 use balancer_channel::Channel;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -40,7 +44,7 @@ async fn reaches(client: &mut HealthClient<Channel>, name: &str) -> Result<(), C
         .map_err(|status| status.code())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_backend_that_does_not_serve_gets_no_rpcs_until_it_does() {
     let (a, _a) = backend("a", ServingStatus::Serving).await;
     let (b, b_reporter) = backend("b", ServingStatus::NotServing).await;
@@ -71,7 +75,7 @@ async fn a_backend_that_does_not_serve_gets_no_rpcs_until_it_does() {
     assert_eq!(channel.task_count(), 0, "the watches are gone, too");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn an_application_that_wants_no_health_checks_gets_none() {
     let (b, _b) = backend("b", ServingStatus::NotServing).await;
     let channel = Channel::builder(format!("ipv4:{b}"))

@@ -1,5 +1,9 @@
 //! Tunnels through an HTTP proxy (gRFC A1).
 
+#[path = "support/harness.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod harness;
+
 use std::sync::{Arc, Mutex};
 
 use balancer_channel::{Channel, HttpProxy};
@@ -76,7 +80,7 @@ async fn check(channel: &Channel) -> Result<(), tonic::Status> {
         .map(drop)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn rpcs_go_through_the_tunnel_and_the_proxy_resolves_the_name() {
     let proxy = Proxy::start(backend().await, None).await;
     let address = format!("http://me:pass%40word@{}", proxy.address);
@@ -102,7 +106,7 @@ async fn rpcs_go_through_the_tunnel_and_the_proxy_resolves_the_name() {
     assert_eq!(channel.task_count(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn what_the_proxy_says_is_in_the_error() {
     for (answer, shown) in [
         (

@@ -8,7 +8,7 @@ use support::{backend, echo, text};
 
 const ROUND_ROBIN: &str = r#"{"loadBalancingConfig":[{"round_robin":{}}]}"#;
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn rpcs_go_round_the_backends_in_turn() {
     let servers = [
         Server::start(Backend::new("a")).await.expect("a backend"),

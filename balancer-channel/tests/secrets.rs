@@ -122,7 +122,7 @@ async fn call(channel: &Channel, timeout: Duration) -> String {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn nobody_writes_secrets_down() {
     tracing::subscriber::set_global_default(Scribe::default()).expect("the first one");
     let authority = Authority::new();

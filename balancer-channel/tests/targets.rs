@@ -1,5 +1,9 @@
 //! The forms of a target, and what is said of texts that are none.
 
+#[path = "support/harness.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod harness;
+
 use balancer_channel::{Channel, Target};
 
 #[test]
@@ -107,7 +111,7 @@ fn what_is_no_target_is_told_why() {
 }
 
 /// Both forms are URIs: what is written by its number is meant, and decoded once.
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_sockets_path_may_be_percent_encoded() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path().to_str().expect("UTF-8");

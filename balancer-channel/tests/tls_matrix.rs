@@ -175,7 +175,7 @@ fn refused(what: &str, (result, streams): (Result<(), Status>, usize), says: &st
     assert_eq!(streams, 0, "{what}: nothing may be sent");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn no_bad_certificate_is_accepted() {
     let ours = Authority::new();
     for bad in bad_ones(&ours) {
@@ -210,7 +210,7 @@ fn platform() -> Option<TlsConfig> {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn good_ones_are_accepted_in_both_versions() {
     let ours = Authority::new();
     let wildcard = ["*.backend.test"];
@@ -229,7 +229,7 @@ async fn good_ones_are_accepted_in_both_versions() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn http2_must_be_agreed_upon() {
     let ours = Authority::new();
     let identity = ours.issue(&named(&[NAME]));
@@ -243,7 +243,7 @@ async fn http2_must_be_agreed_upon() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn servers_that_ask_who_we_are_get_the_right_answer_or_none() {
     let (ours, theirs) = (Authority::new(), Authority::named("theirs"));
     let identity = ours.issue(&named(&[NAME]));
@@ -275,7 +275,7 @@ async fn servers_that_ask_who_we_are_get_the_right_answer_or_none() {
 }
 
 /// Neither by a scheme, nor by a server that speaks nothing else, nor by forgetting.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn nothing_becomes_plaintext_that_was_not_asked_to() {
     let ours = Authority::new();
     let server = Server::start(Backend::new("plain")).await.expect("a port");

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::loom;
 use crate::report::{Outcome, Skip};
 use crate::workspace::Workspace;
+use crate::{loom, tidy};
 
 pub use bugs::{BUGS, Bug};
 use memory::Memory;
@@ -169,6 +169,26 @@ fn measure(
     Ok(entries)
 }
 
+/// Counts the tests after which it is looked for leaks, and plants some.
+fn leaks(workspace: &Workspace, programs: &Programs, id: u32, planted: &[Test]) -> Result<Entry> {
+    let checks = tidy::leak_checks(&tidy::Tree::load(workspace)?);
+    let seen = programs.tests(id, planted)?;
+    if seen.verdict != Verdict::Pass {
+        return Ok(seen);
+    }
+    let (checked, bare) = (checks.checked, checks.bare.len());
+    let measured = format!(
+        "{checked} of {} tests; {} runtimes and channels of their own say who looks",
+        checked + bare,
+        checks.reasons
+    );
+    let verdict = match bare {
+        0 => Verdict::Pass,
+        _ => Verdict::Fail,
+    };
+    Ok(Entry::new(id, measured, verdict))
+}
+
 // === impl Size ===
 
 impl Size {
@@ -192,6 +212,7 @@ impl Row {
         let found = match self.how {
             How::Scenario(name) => programs.scenario(self.id, name, size),
             How::Tests(tests) => programs.tests(self.id, tests).map(|entry| vec![entry]),
+            How::Leaks(planted) => leaks(workspace, programs, self.id, planted).map(|e| vec![e]),
             How::Fuzz(names) => programs.fuzz(self.id, names, size).map(|entry| vec![entry]),
             How::Release(package, program, name) => {
                 Programs::release(workspace, self.id, package, program, name)

@@ -3,6 +3,7 @@
 mod allowed;
 mod arrows;
 mod bans;
+mod leaks;
 mod mentions;
 mod shown;
 mod sources;
@@ -16,6 +17,7 @@ use crate::workspace::Workspace;
 pub use allowed::third_party;
 pub use arrows::arrows;
 pub use bans::{BANNED, banned_calls, random_state};
+pub use leaks::{LeakChecks, leak_checks, leaks};
 pub use mentions::mentions;
 pub use shown::shown_code;
 pub use sources::{
@@ -69,6 +71,11 @@ pub const RULES: &[Rule] = &[
         name: "random-state",
         what: "policies' maps do not hash by chance",
         check: random_state,
+    },
+    Rule {
+        name: "leaks",
+        what: "after each test of a channel it is looked for leaks",
+        check: leaks,
     },
     Rule {
         name: "length",

@@ -394,6 +394,36 @@ fn a_policy_turns_the_bans_on() {
 }
 
 #[test]
+fn after_each_test_of_a_channel_it_is_looked_for_leaks() {
+    let file = |text: &str| files(&[("balancer-channel/tests/a.rs", text)]);
+    let harness = "#[tokio::test(crate = \"crate::support::harness\")]\n";
+    let broken = "#[tokio::test(\n    crate = \"crate::harness\",\n    start_paused = true\n)]\n";
+    for good in [
+        harness,
+        broken,
+        "// Leaks: none are possible.\n#[tokio::test]\n",
+        "    // Leaks: the servers'.\n    let home = runtime::Runtime::new();\n",
+        "#[test]\nfn plain() {}\n",
+    ] {
+        assert_eq!(tidy::leaks(&file(good)), [], "{good}");
+    }
+    for bare in [
+        "#[tokio::test]\n",
+        "// Leaks: of another line.\nfn other() {}\n#[tokio::test(start_paused = true)]\n",
+        "#[tokio::test(crate = \"tokio\")]\n",
+        "    let home = tokio::runtime::Runtime::new();\n",
+        "    let home = tokio::runtime::Builder::new_current_thread();\n",
+        "    let core = Core::new(env, settings);\n",
+    ] {
+        assert_eq!(tidy::leaks(&file(bare)).len(), 1, "{bare}");
+    }
+    let elsewhere = files(&[("balancer-cli/tests/a.rs", "#[tokio::test]\n")]);
+    assert_eq!(tidy::leaks(&elsewhere), []);
+    let counted = tidy::leak_checks(&file(&format!("{harness}{broken}")));
+    assert_eq!(counted.checked, 2);
+}
+
+#[test]
 fn the_list_of_bans_is_whole_and_has_reasons() {
     let without_reasons = bans(|path| format!("{{ path = \"{path}\" }},\n"));
     let found = tidy::banned_calls(&files(&[("clippy.toml", &without_reasons)]));

@@ -20,7 +20,7 @@ use futures_util::{
     future::{AbortHandle, Abortable},
 };
 
-use crate::support::{Answer, CallState, Log, Sim, SimEnv};
+use crate::support::{Answer, CallState, Log, Sim, SimEnv, leaves_nothing};
 
 pub(crate) struct Rig {
     sim: Arc<Sim>,
@@ -54,6 +54,7 @@ impl Rig {
         let default = env.config(&first).expect("it was registered");
         let given = Arc::new(resolver.clone());
         let settings = Settings::new("sim:///backends", "backends", given, default);
+        // Leaks: looked for when the rig is dropped.
         let core = Core::new(env.clone(), settings);
         core.connect();
         sim.run();
@@ -197,6 +198,18 @@ impl ChannelUnderTest for Rig {
 
     fn can(&self, ability: Ability) -> bool {
         !matches!(ability, Ability::Rpcs | Ability::ServiceConfigs)
+    }
+}
+
+/// After every test: the channel is closed, and nothing of it is left.
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The test has said already what is wrong.
+            return;
+        }
+        self.rpcs.iter().for_each(|rpc| rpc.cancel.abort());
+        leaves_nothing(&self.core, &self.sim, &self.env);
     }
 }
 

@@ -78,6 +78,7 @@ impl Stage {
         let source = Arc::new(resolver.clone());
         let mut settings = Settings::new("loom:///backends", "backends", source, policy);
         settings.idle_timeout = None;
+        // Leaks: `run` ends when all tasks have, and wants none to be left.
         let core = Core::new(world.clone(), settings);
         Self {
             core,

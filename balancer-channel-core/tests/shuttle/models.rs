@@ -56,6 +56,7 @@ impl Stage {
     fn new(names: &str) -> Self {
         let world = World::make(vec![any("one"), any("other")]);
         let resolver = ManualResolver::new(endpoints(names));
+        // Leaks: `close` waits until all tasks have ended, or deadlocks.
         let core = Core::new(world.clone(), world.settings(&resolver));
         Self {
             world,

@@ -83,6 +83,7 @@ impl Fixture {
         // Its looks would be sleepers of every test.
         settings.idle_timeout = None;
         adjust(&mut settings);
+        // Leaks: looked for when the fixture is dropped.
         let core = Core::new(env.clone(), settings);
         sim.run();
         Self {
@@ -202,14 +203,22 @@ impl Drop for Fixture {
             // The test has said already what is wrong.
             return;
         }
-        self.core.close();
-        self.sim.run();
-        let ledger = Ledger {
-            tasks: self.sim.tasks(),
-            timers: self.sim.sleepers(),
-            dials: self.env.net.dials().0,
-            connections: self.env.net.held(),
-        };
-        assert_eq!(ledger, Ledger::default(), "left behind by the channel");
+        leaves_nothing(&self.core, &self.sim, &self.env);
     }
+}
+
+/// Closes a channel.
+///
+/// # Panics
+/// When something of it is left.
+pub(crate) fn leaves_nothing(core: &Core<SimEnv>, sim: &Arc<Sim>, env: &SimEnv) {
+    core.close();
+    sim.run();
+    let ledger = Ledger {
+        tasks: sim.tasks(),
+        timers: sim.sleepers(),
+        dials: env.net.dials().0,
+        connections: env.net.held(),
+    };
+    assert_eq!(ledger, Ledger::default(), "left behind by the channel");
 }

@@ -11,7 +11,7 @@ mod sim;
 
 pub(crate) use self::{
     env::SimEnv,
-    fixture::{Fixture, endpoints, unread},
+    fixture::{Fixture, endpoints, leaves_nothing, unread},
     log::Log,
     net::{Answer, CallState, Wire},
     puppet::{Event, Flow, Puppet},

@@ -19,6 +19,7 @@ use super::{
     shared::Lowercase,
     tls::TlsClient,
 };
+use crate::ledger::Count;
 
 /// Makes connections.
 #[derive(Clone)]
@@ -35,6 +36,8 @@ pub(crate) struct Connector {
     /// What the channel's RPCs may remember of their bodies together.
     pub(crate) replay: Arc<ReplayBudget>,
     pub(crate) spawn: Spawn,
+    /// The byte streams that are open.
+    pub(crate) sockets: Count,
 }
 
 /// How byte streams are secured.
@@ -78,7 +81,8 @@ impl Connector {
         };
         let raw = dial(address, self.dialer.as_deref())
             .await
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| failed(&error))?
+            .counted(&self.sockets);
         let host = server_name.unwrap_or_else(|| self.authority.host());
         let (io, auth) = self
             .secure(raw, host)

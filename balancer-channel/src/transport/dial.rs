@@ -32,12 +32,12 @@ pub(crate) async fn dial(address: &str, dialer: Option<&dyn Dialer>) -> io::Resu
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     set_user_timeout(&stream);
-    Ok(RawIo::Tcp(stream))
+    Ok(RawIo::tcp(stream))
 }
 
 #[cfg(unix)]
 async fn dial_unix(path: &str) -> io::Result<RawIo> {
-    Ok(RawIo::Unix(tokio::net::UnixStream::connect(path).await?))
+    Ok(RawIo::unix(tokio::net::UnixStream::connect(path).await?))
 }
 
 #[cfg(not(unix))]

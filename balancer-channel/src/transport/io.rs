@@ -15,8 +15,17 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 
+use crate::ledger::{Count, Counted};
+
 /// A byte stream as it was dialled.
-pub(crate) enum RawIo {
+#[derive(Debug)]
+pub(crate) struct RawIo {
+    stream: Stream,
+    /// Tells whoever counts it when it is gone.
+    counted: Option<Counted>,
+}
+
+enum Stream {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
@@ -35,10 +44,10 @@ pub(crate) enum TransportIo {
 macro_rules! each {
     ($io:expr, $stream:ident => $call:expr) => {
         match $io {
-            RawIo::Tcp($stream) => $call,
+            Stream::Tcp($stream) => $call,
             #[cfg(unix)]
-            RawIo::Unix($stream) => $call,
-            RawIo::Boxed($stream) => $call,
+            Stream::Unix($stream) => $call,
+            Stream::Boxed($stream) => $call,
         }
     };
 }
@@ -57,7 +66,29 @@ macro_rules! either {
 impl RawIo {
     /// A stream of the application's.
     pub(crate) fn boxed(io: Box<dyn Io>) -> Self {
-        Self::Boxed(io.compat())
+        Self::new(Stream::Boxed(io.compat()))
+    }
+
+    pub(super) fn tcp(stream: TcpStream) -> Self {
+        Self::new(Stream::Tcp(stream))
+    }
+
+    #[cfg(unix)]
+    pub(super) fn unix(stream: tokio::net::UnixStream) -> Self {
+        Self::new(Stream::Unix(stream))
+    }
+
+    /// The stream, counted as long as it is open.
+    pub(super) fn counted(mut self, sockets: &Count) -> Self {
+        self.counted = Some(sockets.one());
+        self
+    }
+
+    fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            counted: None,
+        }
     }
 }
 
@@ -67,7 +98,7 @@ impl AsyncRead for RawIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_read(cx, buf))
+        each!(&mut self.get_mut().stream, io => Pin::new(io).poll_read(cx, buf))
     }
 }
 
@@ -77,7 +108,7 @@ impl AsyncWrite for RawIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_write(cx, buf))
+        each!(&mut self.get_mut().stream, io => Pin::new(io).poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -85,23 +116,23 @@ impl AsyncWrite for RawIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_write_vectored(cx, bufs))
+        each!(&mut self.get_mut().stream, io => Pin::new(io).poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
-        each!(self, io => io.is_write_vectored())
+        each!(&self.stream, io => io.is_write_vectored())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_flush(cx))
+        each!(&mut self.get_mut().stream, io => Pin::new(io).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), io => Pin::new(io).poll_shutdown(cx))
+        each!(&mut self.get_mut().stream, io => Pin::new(io).poll_shutdown(cx))
     }
 }
 
-impl fmt::Debug for RawIo {
+impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tcp(_) => "Tcp",

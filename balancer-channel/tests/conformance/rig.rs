@@ -10,7 +10,10 @@ use std::{
 use balancer_api::{
     Builder, Code, ConnectivityState as State, Dialer, Endpoint, Io, ResolveError, Status,
 };
-use balancer_channel::{Channel, ManualResolver, Registry, Resolution, WaitForReady};
+use balancer_channel::{
+    Channel, ManualResolver, Registry, Resolution, WaitForReady,
+    ledger::{Held, Watch, watch},
+};
 use balancer_testkit::{
     ChannelUnderTest,
     witness::{Dial, Ending as PeerEnds, Peer, Resolved, RpcOptions, Serve},
@@ -24,13 +27,14 @@ use tokio::{runtime::Runtime, sync::Notify, task::JoinHandle, time::sleep};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 use tonic::Request;
 
-use crate::support::{echo, text};
+use crate::support::{echo, harness::given_back, text};
 
 pub(crate) struct Rig {
     channel: Channel,
     resolver: ManualResolver,
     world: Arc<World>,
     rpcs: Vec<Rpc>,
+    watch: Watch,
     /// Dropped last: everything else runs on it.
     runtime: Runtime,
 }
@@ -123,11 +127,13 @@ fn backend(address: &str, peer: &Arc<Mutex<Peer>>) -> Backend {
 
 impl Rig {
     pub(crate) fn new(policies: Vec<Arc<dyn Builder>>) -> Self {
+        // Leaks: looked for when the rig is dropped.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
             .build()
             .expect("a runtime");
+        let watch = watch(runtime.handle());
         let world = Arc::new(World::default());
         let resolver = ManualResolver::silent();
         let first = policies[0].name().to_owned();
@@ -149,6 +155,7 @@ impl Rig {
             resolver,
             world,
             rpcs: Vec::new(),
+            watch,
             runtime,
         };
         rig.run();
@@ -236,6 +243,21 @@ impl ChannelUnderTest for Rig {
 
     fn close(&mut self) {
         self.runtime.block_on(self.channel.close());
+    }
+}
+
+/// After every test: the channel is closed, and nothing of it is left.
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The test has said already what is wrong.
+            return;
+        }
+        self.rpcs.iter().for_each(|rpc| rpc.task.abort());
+        self.close();
+        let left = given_back(&self.watch, Duration::from_secs(10));
+        let left = self.runtime.block_on(left);
+        assert_eq!(left, Held::default(), "left behind by the channel");
     }
 }
 

@@ -4,6 +4,9 @@
 //! Each case is one line on stdout: `case`, its name, PASS or FAIL, milliseconds.
 
 mod calls;
+#[path = "../support/harness.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod harness;
 mod load;
 mod ours;
 mod python;
@@ -13,7 +16,7 @@ mod theirs;
 use python::Python;
 use report::Report;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(crate = "crate::harness", flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs grpcio: run `cargo xtask interop`"]
 async fn interop() {
     let Some(python) = Python::from_env() else {

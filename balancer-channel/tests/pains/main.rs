@@ -5,6 +5,9 @@
 //! table.
 
 mod contender;
+#[path = "../support/harness.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod harness;
 mod load;
 mod scenarios;
 mod table;
@@ -26,7 +29,7 @@ const SLACK: Duration = Duration::from_millis(500);
 
 /// grpc-rust#643, grpc-rust#2839: with tonic's own channel, one dead endpoint of eight fails every
 /// tenth RPC, for ever.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(crate = "crate::harness", flavor = "multi_thread", worker_threads = 2)]
 async fn one_dead_endpoint_fails_no_rpc_and_the_others_share_evenly() {
     let tally = scenarios::one_dead_of_eight(Balancer).await;
     assert_eq!(tally.failed.len(), 0, "no RPC may fail: {:?}", tally.failed);
@@ -36,7 +39,7 @@ async fn one_dead_endpoint_fails_no_rpc_and_the_others_share_evenly() {
 
 /// grpc-rust#1581: an idle channel does not look at its discovery, so that its first RPC goes to
 /// endpoints that are long gone, and whoever feeds it hangs.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(crate = "crate::harness", flavor = "multi_thread", worker_threads = 2)]
 async fn endpoints_replaced_while_idle_are_gone_for_the_first_rpc() {
     let replaced = scenarios::replaced_while_idle(Balancer).await;
     assert_eq!(
@@ -49,7 +52,7 @@ async fn endpoints_replaced_while_idle_are_gone_for_the_first_rpc() {
 
 /// A killed backend costs what was on its way there and nothing else; it is back in the rotation
 /// within the back-off after its restart.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(crate = "crate::harness", flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_backend_fails_only_what_may_have_reached_it() {
     let killed = scenarios::one_killed_of_three(Balancer).await;
     assert!(
@@ -82,7 +85,7 @@ async fn a_killed_backend_fails_only_what_may_have_reached_it() {
 
 /// With everything down, who does not want to wait is told at once, and why; who waits is served
 /// as soon as one comes back.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(crate = "crate::harness", flavor = "multi_thread", worker_threads = 2)]
 async fn all_down_fails_fast_with_the_real_error_and_serves_who_waits() {
     let down = scenarios::all_down(Balancer).await;
     for (result, took) in [&down.from_the_start, &down.after_a_kill] {
@@ -100,7 +103,7 @@ async fn all_down_fails_fast_with_the_real_error_and_serves_who_waits() {
 }
 
 /// A burst at the start does not all go to whoever connected first.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(crate = "crate::harness", flavor = "multi_thread", worker_threads = 2)]
 async fn a_warmed_up_burst_is_spread() {
     let tally = scenarios::burst_at_start(Balancer).await;
     assert_eq!(tally.failed.len(), 0, "no RPC may fail: {:?}", tally.failed);

@@ -13,7 +13,7 @@ use crate::{
 /// One line: what is measured, and what each contender came to.
 type Row = (&'static str, String, String);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(crate = "crate::harness", flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "prints a table and asserts nothing: run `cargo xtask pains`"]
 async fn table() {
     let mut rows = Vec::new();

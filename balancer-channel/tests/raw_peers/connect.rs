@@ -53,7 +53,7 @@ impl Dialer for Clumsy {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_dialer_that_never_ends_is_given_up() {
     let channel = Channel::builder("ipv4:10.0.0.1:1")
         .plaintext()
@@ -84,7 +84,7 @@ async fn a_dialer_that_never_ends_is_given_up() {
     assert_eq!(channel.task_count(), 0, "no task may be left");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_dialer_that_panics_has_failed() {
     let dialer = Arc::new(Clumsy {
         dials: AtomicUsize::new(0),
@@ -113,7 +113,7 @@ async fn a_dialer_that_panics_has_failed() {
 }
 
 /// Each octet comes, and none in time.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_handshake_that_dribbles_is_given_up() {
     let server = Server::start(Backend::new("slow")).await.expect("a port");
     let relay = Relay::to(server.addr()).await.expect("a port");
@@ -125,7 +125,7 @@ async fn a_handshake_that_dribbles_is_given_up() {
 }
 
 /// The server's part of the handshake stops in the middle.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_tls_handshake_that_stops_is_given_up() {
     let authority = Authority::new();
     let server = Secured::start(&authority, "127.0.0.1", Backend::new("slow")).await;
@@ -168,9 +168,8 @@ fn without_descriptors_it_waits_and_recovers() {
 }
 
 fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = { runtime }.enable_all().build().expect("a runtime");
-    runtime.block_on(test);
+    let runtime = crate::support::harness::Builder::new_current_thread().enable_all();
+    runtime.build().expect("a runtime").block_on(test);
 }
 
 /// Runs this program again below `command`.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// No close_notify, as servers do that are in a hurry.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_tls_connection_that_just_closes_is_no_failure() {
     let authority = Authority::new();
     let server = Secured::start(&authority, "127.0.0.1", Backend::new("hasty")).await;

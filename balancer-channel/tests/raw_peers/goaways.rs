@@ -19,7 +19,7 @@ use crate::support::{any_answer, echo, pipes::piped, text};
 const MINUTE: Duration = Duration::from_secs(60);
 const MOST_DIALS: usize = 9;
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn rpcs_above_the_last_stream_are_sent_again() {
     // Of twenty, the odd numbers 1 to 39, ten are answered.
     let first = faults::goaway_on_request(20, 19, code::NO_ERROR, "half");
@@ -45,7 +45,7 @@ async fn rpcs_above_the_last_stream_are_sent_again() {
     end(channel, &server).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn two_are_one_loss() {
     let script = Script::new()
         .on_connection(1, faults::two_goaways(1))
@@ -73,14 +73,14 @@ async fn two_are_one_loss() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn what_was_above_the_last_stream_survives_the_close() {
     let (result, accepted) = goaway_and_close(0).await;
     result.expect("the server's application cannot have seen it");
     assert_eq!(accepted, 2);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn what_may_have_been_seen_does_not() {
     let (result, _) = goaway_and_close(1).await;
     let status = result.expect_err("it may have been seen");
@@ -103,7 +103,7 @@ async fn goaway_and_close(last: u32) -> (Result<(), Status>, usize) {
 }
 
 /// On every connection: with the SETTINGS, and as soon as the client has answered them.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_storm_is_backed_off() {
     let later = Behaviour::new(|mut conn| async move {
         conn.handshake().await?;
@@ -131,7 +131,7 @@ async fn a_storm_is_backed_off() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn too_many_pings_double_the_interval() {
     // The shortest interval there is, and one that is longer than its double.
     for seconds in [10, 30] {

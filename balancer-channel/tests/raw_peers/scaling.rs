@@ -109,7 +109,7 @@ async fn end(channel: Channel) {
     assert_eq!(channel.task_count(), 0, "no task may be left");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn an_rpc_that_waits_gets_a_connection_of_its_own() {
     let (channel, mut peer) = by_hand(2).await;
     let mut states = channel.states();
@@ -147,7 +147,7 @@ async fn an_rpc_that_waits_gets_a_connection_of_its_own() {
     assert_eq!(told, expected, "another connection is no change of state");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn there_are_as_many_as_are_needed_and_never_more_than_allowed() {
     for (max, rpcs_at_once, expected) in [(1, 5, 1), (3, 2, 2), (3, 3, 3), (3, 9, 3), (99, 12, 10)]
     {
@@ -171,7 +171,7 @@ async fn there_are_as_many_as_are_needed_and_never_more_than_allowed() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn the_channel_s_own_limit_counts_before_the_config_s() {
     for (limit, expected) in [(0, 1), (1, 1), (2, 2), (20, 20)] {
         let server = Arc::new(Server::in_memory(slow(Duration::from_secs(1))));
@@ -186,7 +186,7 @@ async fn the_channel_s_own_limit_counts_before_the_config_s() {
 }
 
 /// Twenty RPCs wait, and each dial takes its time: they come one after the other.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn one_is_dialled_at_a_time() {
     let late = Behaviour::new(|conn| async move {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -205,7 +205,7 @@ async fn one_is_dialled_at_a_time() {
 }
 
 /// The first of two connections is drained with an RPC on it and others before it.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn draining_one_of_two_fails_no_rpc_and_the_backend_stays_ready() {
     let (channel, mut peer) = by_hand(2).await;
     let open = rpc(&channel);
@@ -249,7 +249,7 @@ async fn draining_one_of_two_fails_no_rpc_and_the_backend_stays_ready() {
 }
 
 /// Two backends. All connections to the first are lost while RPCs wait there: they go to the second.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn when_all_are_lost_those_that_wait_go_elsewhere() {
     let narrow = Behaviour::new(|mut conn| async move {
         conn.handshake_with(&[(MCS, 1)]).await?;
@@ -281,7 +281,7 @@ async fn when_all_are_lost_those_that_wait_go_elsewhere() {
     end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_config_that_allows_more_counts_at_once_and_one_that_allows_fewer_closes_none() {
     let server = Arc::new(Server::in_memory(slow(Duration::from_secs(10))));
     let resolver = ManualResolver::silent();
@@ -316,7 +316,7 @@ async fn a_config_that_allows_more_counts_at_once_and_one_that_allows_fewer_clos
 
 /// Every connection but the first is refused: the dials follow the back-off, and the SubConn, which
 /// stays READY, says why there is no other.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_dial_that_fails_is_backed_off_and_changes_no_state() {
     let script = Script::new()
         .on_connection(1, slow(Duration::from_secs(1)))
@@ -367,7 +367,7 @@ async fn a_dial_that_fails_is_backed_off_and_changes_no_state() {
 
 /// RPCs wait for the only stream of each of two connections. One is cancelled, one is too late: both
 /// leave no trace, and those behind them are served.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn who_gives_up_waiting_leaves_his_place_to_the_next() {
     let (channel, mut peer) = by_hand(2).await;
     let open = rpcs(&channel, 2);
@@ -405,7 +405,7 @@ async fn who_gives_up_waiting_leaves_his_place_to_the_next() {
 }
 
 /// The peer raises its limit while another connection is being dialled: nobody waits for that one.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_limit_that_is_raised_serves_those_that_wait() {
     let (channel, mut peer) = by_hand(2).await;
     let open = rpc(&channel);
@@ -429,7 +429,7 @@ async fn a_limit_that_is_raised_serves_those_that_wait() {
 }
 
 /// However few streams and connections there are, everybody has his turn while connections come and go.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_crowd_gets_through_doors_that_close() {
     let twenty_each = Behaviour::new(|mut conn| async move {
         conn.handshake_with(&[(MCS, 2)]).await?;
@@ -472,7 +472,7 @@ async fn a_crowd_gets_through_doors_that_close() {
 
 /// The channel closes while a second connection is dialled, falls asleep with two, loses its SubConn:
 /// nothing is left in any case.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn nothing_is_left_of_the_others_either() {
     // While it is dialled.
     let script = Script::new()
@@ -520,7 +520,7 @@ async fn nothing_is_left_of_the_others_either() {
 
 /// The watch over a backend's health takes the only stream of the oldest connection: RPCs have the
 /// others, and when the oldest is drained the next is watched, without a change of state.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn the_next_connection_is_watched_when_the_oldest_is_gone() {
     let mut peer = Peer::listen().await.expect("a port");
     let config = config(3).replacen('{', r#"{"healthCheckConfig":{"serviceName":"store"},"#, 1);
@@ -574,7 +574,7 @@ async fn say_serving(conn: &mut Conn) -> u32 {
 }
 
 /// Of two connections one hears nothing any more: keepalive gives it up, and the other serves on.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn keepalive_looks_after_each() {
     let deaf = Backend::new("deaf")
         .max_concurrent_streams(1)

@@ -13,7 +13,7 @@ use tonic::{Code, Request};
 
 use crate::support::{Kind, echo, pipes::piped, rpc, text};
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_refused_one_is_tried_once_more_and_no_more() {
     let backend = Backend::new("full").answer(Answer::Reset(code::REFUSED_STREAM));
     let server = Arc::new(Server::in_memory(backend));
@@ -31,7 +31,7 @@ async fn a_refused_one_is_tried_once_more_and_no_more() {
 }
 
 /// However few streams the server allows, every RPC of a crowd has its turn, and the limit holds.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_crowd_gets_through_any_door() {
     for limit in [1, 2, 7, 100] {
         let backend = Backend::new("narrow").max_concurrent_streams(limit);
@@ -61,7 +61,7 @@ async fn a_crowd_gets_through_any_door() {
 }
 
 /// Kernel and peer take every octet, and nothing comes back.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_peer_that_hears_nothing_is_given_up_by_keepalive() {
     let deaf = Backend::new("deaf")
         .answer(Answer::Never)
@@ -93,7 +93,7 @@ async fn a_peer_that_hears_nothing_is_given_up_by_keepalive() {
     end(channel, &servers[0]).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn nobody_pings_without_need() {
     let server = Arc::new(Server::in_memory(Backend::new("quiet")));
     let channel = piped(std::slice::from_ref(&server))
@@ -124,7 +124,7 @@ async fn nobody_pings_without_need() {
 }
 
 /// As long as there is means never, whichever of the two it is said of.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn the_longest_times_are_kept() {
     const LONG: Duration = Duration::from_secs(20);
     for (time, timeout) in [(Duration::MAX, LONG), (LONG, Duration::MAX)] {
@@ -144,7 +144,7 @@ async fn the_longest_times_are_kept() {
 
 /// The server takes nothing of one request. Another on the same connection goes through, and the
 /// first obeys its deadline, or its caller who gives up.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_request_that_is_stuck_holds_nobody_up() {
     let mut peer = Peer::listen().await.expect("a port");
     let channel = Channel::builder(format!("ipv4:{}", peer.addr()))
@@ -193,7 +193,7 @@ async fn a_request_that_is_stuck_holds_nobody_up() {
     assert_eq!(channel.task_count(), 0, "no task may be left");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_response_that_nobody_reads_holds_nobody_up() {
     let large = prost::Message::encode_to_vec(&text(&"x".repeat(1 << 20)));
     let mut many = Response::grpc();

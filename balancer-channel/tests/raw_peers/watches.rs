@@ -48,7 +48,7 @@ fn assert_backed_off((ended, dials): (Result<(), Status>, usize)) {
     assert!((2..=MOST_DIALS).contains(&dials), "dialled {dials} times");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_goaway_storm_behind_them_is_backed_off() {
     assert_backed_off(
         rpc_against(Behaviour::new(|mut conn| async move {
@@ -65,7 +65,7 @@ async fn a_goaway_storm_behind_them_is_backed_off() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_backend_that_is_never_healthy_and_closes_is_backed_off() {
     for open_for in [Duration::ZERO, Duration::from_millis(1_500)] {
         assert_backed_off(
@@ -83,7 +83,7 @@ async fn a_backend_that_is_never_healthy_and_closes_is_backed_off() {
 }
 
 /// Headers for a stream that nobody has opened break the protocol, and are no answer.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_peer_that_answers_what_nobody_asked_is_backed_off() {
     assert_backed_off(
         rpc_against(Behaviour::new(|mut conn| async move {
@@ -98,7 +98,7 @@ async fn a_peer_that_answers_what_nobody_asked_is_backed_off() {
 }
 
 /// The answer to an RPC counts beside a watch: the next connection is made at once.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn an_answer_to_an_rpc_beside_them_counts() {
     let peer = Behaviour::new(|mut conn| async move {
         conn.handshake().await?;

@@ -21,7 +21,11 @@ const RPCS: usize = 2_000;
 const MOST_DIALS: usize = 5;
 
 /// Row 40.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(
+    crate = "crate::support::harness",
+    flavor = "multi_thread",
+    worker_threads = 2
+)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn a_peer_that_sends_settings_and_closes() {
     let (tally, dials) = beside_a_good_one(faults::settings_then_close()).await;
@@ -29,7 +33,11 @@ async fn a_peer_that_sends_settings_and_closes() {
 }
 
 /// Row 41.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(
+    crate = "crate::support::harness",
+    flavor = "multi_thread",
+    worker_threads = 2
+)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn a_peer_that_refuses_every_stream() {
     let refuses = Backend::new("bad").answer(Answer::Reset(code::REFUSED_STREAM));

@@ -34,7 +34,11 @@ struct Tally {
 }
 
 /// Row 6.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(
+    crate = "crate::support::harness",
+    flavor = "multi_thread",
+    worker_threads = 2
+)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn at_random_polls() {
     let wanted = Size::asked().of(5_000, 100_000, 1_000_000);

@@ -128,7 +128,11 @@ impl Process {
 }
 
 /// Not a test: what the child processes run. Ends when its parent does.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[tokio::test(
+    crate = "crate::support::harness",
+    flavor = "multi_thread",
+    worker_threads = 1
+)]
 #[ignore = "started by the rows that need a process"]
 async fn a_backend_in_a_process_of_its_own() {
     let Ok(what) = std::env::var(SERVE) else {

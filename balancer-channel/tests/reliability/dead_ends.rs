@@ -65,7 +65,7 @@ const HERE_MAC: &str = "02:00:00:00:00:01";
 const THERE_MAC: &str = "02:00:00:00:00:02";
 
 /// Row 43.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 #[ignore = "a row of cargo xtask reliability"]
 async fn networks_that_end_nowhere() {
     let able = Command::new(UNSHARE[0])
@@ -116,7 +116,7 @@ async fn child(part: &str, command: &[&str], before: &str) -> Result<String, Str
 }
 
 /// Not a test: what the child processes run.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 #[ignore = "started by row 43"]
 async fn a_part_of_row_43() {
     let Ok(part) = std::env::var(PART) else {

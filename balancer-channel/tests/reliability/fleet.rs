@@ -17,7 +17,11 @@ use crate::{
 const WORK: Duration = Duration::from_millis(10);
 
 /// Row 3.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(
+    crate = "crate::support::harness",
+    flavor = "multi_thread",
+    worker_threads = 2
+)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn each_of_three_is_drained_again_and_again() {
     let times = Size::asked().of(3, 100, 100);
@@ -34,7 +38,11 @@ async fn each_of_three_is_drained_again_and_again() {
 }
 
 /// Row 4.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(
+    crate = "crate::support::harness",
+    flavor = "multi_thread",
+    worker_threads = 2
+)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn ten_are_restarted_one_after_the_other() {
     let times = Size::asked().of(1, 5, 20);
@@ -79,7 +87,11 @@ async fn restarts(servers: &[Server], times: usize) -> Tally {
 }
 
 /// Rows 1 and 2.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(
+    crate = "crate::support::harness",
+    flavor = "multi_thread",
+    worker_threads = 2
+)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn one_of_three_is_killed_again_and_again() {
     let size = Size::asked();
@@ -137,7 +149,11 @@ async fn one_of_three_is_killed_again_and_again() {
 }
 
 /// Row 5.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(
+    crate = "crate::support::harness",
+    flavor = "multi_thread",
+    worker_threads = 2
+)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn half_the_backends_are_dead() {
     let rpcs = Size::asked().of(5_000, 100_000, 1_000_000);

@@ -12,7 +12,11 @@ use crate::{
 };
 
 /// Row 8.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(
+    crate = "crate::support::harness",
+    flavor = "multi_thread",
+    worker_threads = 2
+)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn of_a_thousand_channels() {
     if !fs::exists("/proc/self/status").is_ok_and(|exists| exists) {

@@ -27,7 +27,11 @@ const SLACK: Duration = Duration::from_millis(100);
 const NEXT_TO_NOTHING: Duration = Duration::from_millis(10);
 
 /// Row 20.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(
+    crate = "crate::support::harness",
+    flavor = "multi_thread",
+    worker_threads = 2
+)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn a_stopped_process_is_given_up_by_keepalive() {
     let good = Server::start(Backend::new("good")).await.expect("a port");
@@ -69,7 +73,11 @@ async fn a_stopped_process_is_given_up_by_keepalive() {
 }
 
 /// Row 19.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(
+    crate = "crate::support::harness",
+    flavor = "multi_thread",
+    worker_threads = 2
+)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn one_of_three_swallows_everything() {
     let seconds = Size::asked().of(3, 20, 60);

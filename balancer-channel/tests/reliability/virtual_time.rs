@@ -94,7 +94,7 @@ fn nominal(n: usize) -> f64 {
 }
 
 /// Row 21.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn peers_that_accept_and_are_none() {
     let bad = [
@@ -133,7 +133,7 @@ async fn peers_that_accept_and_are_none() {
 }
 
 /// Row 22.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn a_backend_that_flaps() {
     // Nobody calls: no connection lives for a second, so each counts as a failure.
@@ -181,7 +181,7 @@ async fn flap(place: &Place) {
 }
 
 /// Row 23.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn all_dead_and_back() {
     let trials = Size::asked().of(20, 100, 1_000);
@@ -231,7 +231,7 @@ async fn all_dead_and_back() {
 }
 
 /// Row 25.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn retries_while_everything_fails() {
     let rpcs = Size::asked().of(2_000, 20_000, 100_000);
@@ -268,7 +268,7 @@ impl Resolver for Counting {
 }
 
 /// Row 27.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 #[ignore = "a row of cargo xtask reliability"]
 async fn resolutions_while_all_is_down() {
     let place = Place::of(Backend::new("down"));

@@ -93,7 +93,7 @@ fn with(credentials: impl CallCredentials + 'static) -> Request<Text> {
     request
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn credentials_of_the_channel_and_of_the_call_are_sent() {
     struct Extra;
 
@@ -125,7 +125,7 @@ async fn credentials_of_the_channel_and_of_the_call_are_sent() {
     channel.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn each_attempt_fetches_anew_and_sends_its_own() {
     let unavailable = Answer::trailers_only(14, "not now");
     let (_server, seen, builder) = secured(vec![unavailable, Answer::Echo]).await;
@@ -145,7 +145,7 @@ async fn each_attempt_fetches_anew_and_sends_its_own() {
     channel.close().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn plaintext_connections_get_none() {
     let stage = Stage::new([vec![Answer::Echo]]);
     let channel = built(stage.builder(r#""waitForReady":true"#));
@@ -182,7 +182,7 @@ async fn plaintext_connections_get_none() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn what_credentials_fail_with_the_rpc_fails_with() {
     let (_server, seen, builder) = secured(vec![Answer::Echo]).await;
     let channel = built(builder);
@@ -202,7 +202,7 @@ async fn what_credentials_fail_with_the_rpc_fails_with() {
     channel.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn the_deadline_does_not_wait_for_credentials() {
     let (_server, seen, builder) = secured(vec![Answer::Echo]).await;
     let channel = built(builder);
@@ -219,7 +219,7 @@ async fn the_deadline_does_not_wait_for_credentials() {
     channel.close().await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn secrets_are_not_shown() {
     let credentials = PerCallCredentials::new(Arc::new(Token::default()));
     assert_eq!(format!("{credentials:?}"), "PerCallCredentials");

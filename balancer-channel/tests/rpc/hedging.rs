@@ -31,7 +31,7 @@ fn assert_times(stage: &Stage, expected: &[u128]) {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn the_first_answer_wins_and_the_others_are_cancelled() {
     let stage = Stage::new([
         vec![Answer::Never],
@@ -66,7 +66,7 @@ async fn the_first_answer_wins_and_the_others_are_cancelled() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn an_answer_in_time_needs_no_hedge() {
     let stage = Stage::new([vec![Answer::Echo.after(millis(50))]]);
     let channel = built(stage.builder(THREE));
@@ -76,7 +76,7 @@ async fn an_answer_in_time_needs_no_hedge() {
     stage.end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn without_a_delay_all_are_sent_at_once() {
     let stage = Stage::new([vec![Answer::Never], vec![Answer::Never], vec![Answer::Echo]]);
     let at_once = THREE.replace("0.1s", "0s");
@@ -86,7 +86,7 @@ async fn without_a_delay_all_are_sent_at_once() {
     stage.end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_failure_that_is_not_fatal_sends_the_next_at_once() {
     let stage = Stage::new([
         vec![unavailable().after(millis(30))],
@@ -105,7 +105,7 @@ async fn a_failure_that_is_not_fatal_sends_the_next_at_once() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn the_last_failure_is_the_result_when_all_fail() {
     let stage = Stage::new([
         vec![Answer::trailers_only(14, "slow to fail").after(millis(300))],
@@ -122,7 +122,7 @@ async fn the_last_failure_is_the_result_when_all_fail() {
     stage.end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_fatal_failure_is_the_result_at_once() {
     let stage = Stage::new([
         vec![Answer::Never],
@@ -141,7 +141,7 @@ async fn a_fatal_failure_is_the_result_at_once() {
     stage.end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_server_may_put_the_next_attempt_off_or_forbid_it() {
     let stage = Stage::new([vec![pushing_back("1700")], vec![Answer::Echo]]);
     let channel = built(stage.builder(THREE));
@@ -160,7 +160,7 @@ async fn a_server_may_put_the_next_attempt_off_or_forbid_it() {
     stage.end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn hedges_are_throttled() {
     let answers = vec![
         unavailable(),
@@ -181,7 +181,7 @@ async fn hedges_are_throttled() {
     stage.end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_request_too_large_to_remember_goes_on_once() {
     let stage = Stage::new([vec![Answer::Never], vec![Answer::Echo]]);
     let channel = built(stage.builder(THREE).replay_buffer(100, 1 << 20));
@@ -196,7 +196,7 @@ async fn a_request_too_large_to_remember_goes_on_once() {
     assert_eq!(heard.dones, [PolicyCode::DeadlineExceeded]);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_stream_of_requests_reaches_every_attempt() {
     let stage = Stage::new([vec![Answer::Never], vec![Answer::Echo]]);
     let channel = built(stage.builder(THREE));
@@ -220,7 +220,7 @@ async fn a_stream_of_requests_reaches_every_attempt() {
     stage.end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_dropped_rpc_ends_all_its_attempts() {
     let stage = Stage::new([
         vec![Answer::Never],

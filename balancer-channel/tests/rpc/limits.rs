@@ -34,7 +34,7 @@ fn assert_exhausted(result: Result<(), Status>, message: &str) {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_request_that_is_too_large_is_not_sent() {
     let config = r#""maxRequestMessageBytes":203"#;
     let (result, sent, _) = echoed(200, config, |builder| builder).await;
@@ -56,7 +56,7 @@ async fn a_request_that_is_too_large_is_not_sent() {
     assert_eq!((sent, dones.len()), (0, 1));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_response_that_is_too_large_ends_its_rpc() {
     let config = r#""maxResponseMessageBytes":203"#;
     let (result, ..) = echoed(200, config, |builder| builder).await;
@@ -69,7 +69,7 @@ async fn a_response_that_is_too_large_ends_its_rpc() {
 
 /// Without a word from application or config; and neither a config nor a client may say more than the
 /// application has.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_response_message_has_at_most_4_mib_unless_the_application_says_otherwise() {
     const MOST: usize = 4 << 20;
     for (bytes, allowed, config, limit) in [
@@ -113,7 +113,7 @@ async fn a_response_message_has_at_most_4_mib_unless_the_application_says_otherw
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn the_smaller_limit_counts() {
     let config = r#""maxRequestMessageBytes":1000,"maxResponseMessageBytes":1000"#;
     let less = |builder: ChannelBuilder| builder.max_request_message_bytes(100);
@@ -133,7 +133,7 @@ async fn the_smaller_limit_counts() {
     result.expect("within both");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_limit_of_nothing_lets_empty_messages_pass() {
     let config = r#""maxRequestMessageBytes":0,"maxResponseMessageBytes":0"#;
     let (result, ..) = echoed(0, config, |builder| builder).await;
@@ -142,7 +142,7 @@ async fn a_limit_of_nothing_lets_empty_messages_pass() {
     assert_exhausted(result, "a request message of 3 bytes; the limit is 0");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn the_shorter_timeout_counts() {
     for (asked, configured, counts) in [(100, 300, 100), (300, 100, 100)] {
         let stage = Stage::new([vec![Answer::Never]]);
@@ -162,7 +162,7 @@ async fn the_shorter_timeout_counts() {
 }
 
 /// Not even where somebody could take it at once, nor when somebody comes who can.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn an_rpc_whose_time_is_over_is_never_picked_for() {
     let stage = Stage::new([vec![Answer::Echo]]);
     let late = || {
@@ -181,7 +181,7 @@ async fn an_rpc_whose_time_is_over_is_never_picked_for() {
     assert_eq!((heard.picks.len(), stage.seen().len()), (0, 0));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_deadline_says_that_it_waited_for_a_stream() {
     let stage = Stage::narrow(0);
     let channel = built(stage.builder(r#""timeout":"0.1s""#));

@@ -152,7 +152,7 @@ impl Picker for Always {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_policy_asks_its_backend_and_an_adviser_over_tls() {
     let authority = Authority::new();
     let seen: Told = Told::default();

@@ -29,7 +29,7 @@ fn assert_waits(waits: &[Duration], around: &[u64]) {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_failure_is_tried_again_elsewhere_with_growing_waits() {
     let stage = Stage::new([
         vec![unavailable(), unavailable(), Answer::Echo],
@@ -61,7 +61,7 @@ async fn a_failure_is_tried_again_elsewhere_with_growing_waits() {
     assert_waits(&stage.waits(), &[1000, 2000, 3000]);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn the_waits_are_drawn_anew_each_time() {
     let stage = Stage::new([vec![unavailable()]]);
     let channel = built(stage.builder(POLICY));
@@ -79,7 +79,7 @@ async fn the_waits_are_drawn_anew_each_time() {
     stage.end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn attempts_come_to_an_end_and_the_last_failure_is_the_result() {
     for (asked, made) in [(2, 2), (5, 5), (9, 5)] {
         let answers = (1..=9).map(|n| Answer::trailers_only(14, &format!("failure {n}")));
@@ -98,7 +98,7 @@ async fn attempts_come_to_an_end_and_the_last_failure_is_the_result() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn some_failures_are_not_tried_again() {
     let headers_first = Answer::status(14, "after headers");
     let cases = [
@@ -124,7 +124,7 @@ async fn some_failures_are_not_tried_again() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn transparent_retries_are_not_counted() {
     let refused = Answer::Reset(code::REFUSED_STREAM);
     let stage = Stage::new([vec![refused, unavailable(), Answer::Echo]]);
@@ -139,7 +139,7 @@ async fn transparent_retries_are_not_counted() {
     assert_eq!(heard.picks, [(0, 0), (1, 1), (2, 1)], "a policy counts all");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_server_may_set_the_wait_and_the_policys_waits_start_anew() {
     let stage = Stage::new([vec![
         unavailable(),
@@ -159,7 +159,7 @@ async fn a_server_may_set_the_wait_and_the_policys_waits_start_anew() {
     stage.end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_server_may_forbid_another_attempt() {
     for no in ["-1", "soon", "1.5"] {
         let stage = Stage::new([vec![pushing_back(no), Answer::Echo]]);
@@ -173,7 +173,7 @@ async fn a_server_may_forbid_another_attempt() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn the_deadline_spans_all_attempts() {
     let stage = Stage::new([vec![unavailable()]]);
     let channel = built(stage.builder(POLICY));
@@ -207,7 +207,7 @@ async fn the_deadline_spans_all_attempts() {
     stage.end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn an_rpc_between_attempts_ends_with_the_channel_or_its_future() {
     let stage = Stage::new([vec![unavailable()]]);
     let channel = built(stage.builder(POLICY));
@@ -234,7 +234,7 @@ async fn an_rpc_between_attempts_ends_with_the_channel_or_its_future() {
     stage.end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_stream_of_requests_is_sent_from_its_start_again() {
     let stage = Stage::new([vec![unavailable().early(), Answer::Echo]]);
     let channel = built(stage.builder(POLICY));
@@ -257,7 +257,7 @@ async fn a_stream_of_requests_is_sent_from_its_start_again() {
     stage.end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn what_a_policy_drops_is_not_tried_again() {
     let hedged = r#""hedgingPolicy":{"maxAttempts":3,"hedgingDelay":"1s",
         "nonFatalStatusCodes":["UNAVAILABLE"]}"#;

@@ -24,7 +24,7 @@ async fn sent(bytes: usize, limits: impl FnOnce(ChannelBuilder) -> ChannelBuilde
     stage.seen().len()
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_request_that_is_too_large_to_remember_is_sent_once() {
     assert_eq!(sent(250_000, |builder| builder).await, 2);
     assert_eq!(sent(270_000, |builder| builder).await, 1);
@@ -36,7 +36,7 @@ async fn a_request_that_is_too_large_to_remember_is_sent_once() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn all_requests_of_a_channel_have_a_limit_together() {
     let little = |builder: ChannelBuilder| builder.replay_buffer(1 << 20, 40_000);
     assert_eq!(sent(39_000, little).await, 2);
@@ -58,7 +58,7 @@ async fn all_requests_of_a_channel_have_a_limit_together() {
 }
 
 /// The application wants none: what the config says of them does not count, the transparent ones do.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn an_application_may_do_without() {
     let policies = [
         r#""retryPolicy":{"maxAttempts":3,"initialBackoff":"1s","maxBackoff":"1s",

@@ -13,7 +13,7 @@ const METHODS: &str = r#""methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempt
     "initialBackoff":"1s","maxBackoff":"1s","backoffMultiplier":1,
     "retryableStatusCodes":["UNAVAILABLE"]}}]"#;
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn no_attempt_is_made_below_half_of_the_tokens() {
     let answers = [
         vec![unavailable(); 3],
@@ -36,7 +36,7 @@ async fn no_attempt_is_made_below_half_of_the_tokens() {
     stage.end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_wish_for_no_more_attempts_is_a_failure_too() {
     let no = [
         (":status", "200"),
@@ -58,7 +58,7 @@ async fn a_wish_for_no_more_attempts_is_a_failure_too() {
     stage.end(channel).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn the_count_outlives_a_config_that_says_the_same() {
     let stage = Stage::new([vec![unavailable()]]);
     let config = |throttling: &str, timeout: u32| {

@@ -80,7 +80,7 @@ async fn ended(channel: &Channel, request: Request<crate::support::Text>) -> Sta
     ended.expect_err("nobody serves")
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn the_configured_time_out_counts_under_a_policy_that_never_speaks() {
     let rest = r#","methodConfig":[{"name":[{}],"timeout":"2s"}]"#;
     let channel = spoken_for(&[], rest);
@@ -88,7 +88,7 @@ async fn the_configured_time_out_counts_under_a_policy_that_never_speaks() {
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn the_deadline_names_what_went_wrong_last() {
     let channel = spoken_for(
         &[
@@ -125,7 +125,7 @@ async fn states_during<T>(channel: &Channel, rpc: impl Future<Output = T>) -> (T
 
 const AWAKE: [State; 3] = [State::Idle, State::Connecting, State::Ready];
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn an_rpc_between_two_attempts_keeps_the_channel_awake() {
     let stage = Stage::new([vec![pushing_back("10000"), Answer::Echo]]);
     let policy = r#""retryPolicy":{"maxAttempts":3,"initialBackoff":"1s","maxBackoff":"1s",
@@ -137,7 +137,7 @@ async fn an_rpc_between_two_attempts_keeps_the_channel_awake() {
     assert_eq!(seen, AWAKE);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn an_rpc_that_waits_for_a_stream_keeps_the_channel_awake() {
     let stage = Stage::narrow(0);
     let patient = stage.builder(r#""waitForReady":true"#);
@@ -151,7 +151,7 @@ async fn an_rpc_that_waits_for_a_stream_keeps_the_channel_awake() {
     assert_eq!((&seen[..], dials), (&AWAKE[..], 1));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_fixed_policy_does_not_care_what_a_config_names() {
     let stage = Stage::new([vec![Answer::Echo]]);
     let configs = [

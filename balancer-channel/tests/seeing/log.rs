@@ -27,7 +27,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
     ended.expect("must not hang")
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn why_nothing_connects() {
     let log = Log::of(Level::INFO);
     let nobody = Refused::new().expect("a port");
@@ -45,7 +45,7 @@ async fn why_nothing_connects() {
 }
 
 /// Each attempt, also where another address is tried next, and also where it succeeds.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn every_attempt_to_connect() {
     let log = Log::of(Level::DEBUG);
     let nobody = Refused::new().expect("a port").addr();
@@ -66,7 +66,7 @@ async fn every_attempt_to_connect() {
 }
 
 /// With its code, and what it says: escaped and cut, since a peer can write what it likes.
-#[tokio::test]
+#[tokio::test(crate = "crate::support::harness")]
 async fn a_goodbye() {
     let log = Log::of(Level::INFO);
     let mut peer = Peer::listen().await.expect("a port");
@@ -92,7 +92,7 @@ async fn a_goodbye() {
 }
 
 /// And what becomes of it: the resolver is asked, and the wait is told.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_peer_that_fell_silent() {
     let log = Log::of(Level::DEBUG);
     let deaf = Backend::new("deaf")
@@ -109,7 +109,7 @@ async fn a_peer_that_fell_silent() {
     channel.close().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_change_of_policy() {
     let log = Log::of(Level::INFO);
     let server = Arc::new(Server::in_memory(Backend::new("a")));
@@ -132,7 +132,7 @@ async fn a_change_of_policy() {
     channel.close().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn what_rpcs_wait_for() {
     let log = Log::of(Level::DEBUG);
     let silent = Arc::new(Server::in_memory(balancer_testpeer::faults::silence()));
@@ -149,7 +149,7 @@ async fn what_rpcs_wait_for() {
     channel.close().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn retries_and_their_end() {
     let log = Log::of(Level::DEBUG);
     let fails = Arc::new(AtomicBool::new(true));
@@ -186,7 +186,7 @@ async fn retries_and_their_end() {
 }
 
 /// A backend that comes and goes ten times a second fills no disk.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn a_backend_that_flaps_is_told_of_now_and_then() {
     let log = Log::of(Level::DEBUG);
     let server = Arc::new(Server::in_memory(Backend::new("flapping")));
@@ -214,7 +214,7 @@ async fn a_backend_that_flaps_is_told_of_now_and_then() {
     channel.close().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn nothing_of_rpcs_that_go_straight_through() {
     let server = Arc::new(Server::in_memory(Backend::new("a")));
     let channel = piped(std::slice::from_ref(&server));

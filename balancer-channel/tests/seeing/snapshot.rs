@@ -28,7 +28,7 @@ async fn until(channel: &Channel, line: &str) {
     shown.unwrap_or_else(|_| panic!("must show {line:?}:\n{}", channel.snapshot()));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn of_a_channel_that_is_well() {
     let backend = Backend::new("a").answers(|request| match request.path() {
         "/test.Echo/Many" => Answer::Never,
@@ -61,7 +61,7 @@ async fn of_a_channel_that_is_well() {
 }
 
 /// Why the last attempt failed, and what was carried before; also while it is well again.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn after_failures() {
     let servers = [
         Arc::new(Server::in_memory(Backend::new("good"))),
@@ -95,7 +95,7 @@ async fn after_failures() {
 }
 
 /// Who is about to take over, and who waits for what.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn of_a_change_and_of_those_who_wait() {
     let silent = balancer_testpeer::faults::silence();
     let narrow = Backend::new("narrow")
@@ -135,7 +135,7 @@ async fn of_a_change_and_of_those_who_wait() {
 }
 
 /// Whoever writes a config or an error writes no terminal, and no page.
-#[tokio::test(start_paused = true)]
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn what_others_have_written_is_escaped_and_cut() {
     let server = Arc::new(Server::in_memory(Backend::new("a")));
     let config = format!(

@@ -6,6 +6,7 @@
 pub(crate) mod counted;
 pub(crate) mod cut;
 pub(crate) mod drip;
+pub(crate) mod harness;
 pub(crate) mod pipes;
 pub(crate) mod starved;
 

@@ -201,7 +201,9 @@ fn run_tests(
         let ok = |line: &&String| line.ends_with("... ok");
         passed += lines.iter().filter(ok).count();
         let named = test.names.iter().filter(|name| {
-            let of_it = |line: &&String| line.starts_with("test ") && line.contains(**name);
+            let of_test =
+                |line: &str| line.starts_with("test ") && !line.starts_with("test result");
+            let of_it = |line: &&String| of_test(line) && line.contains(**name);
             let mut of_it = lines.iter().filter(of_it).peekable();
             of_it.peek().is_none() || of_it.any(|line| !line.ends_with("... ok"))
         });
@@ -306,7 +308,9 @@ impl Row {
     fn packages(&self) -> Vec<&'static str> {
         match self.how {
             How::Scenario(_) => vec![PACKAGE],
-            How::Tests(tests) => tests.iter().map(|test| test.package).collect(),
+            How::Tests(tests) | How::Leaks(tests) => {
+                tests.iter().map(|test| test.package).collect()
+            }
             How::Fuzz(names) => {
                 let tests = fuzz::TARGETS.iter().filter(|t| names.contains(&t.name));
                 let tests = tests.flat_map(|target| target.tests);

@@ -48,6 +48,7 @@ pub(super) fn connector() -> Connector {
         options: H2Options::default(),
         replay: ReplayBudget::new(ReplayBudget::DEFAULT_MAX),
         spawn: Arc::new(|task| drop(tokio::spawn(task))),
+        sockets: crate::ledger::Count::default(),
     }
 }
 
