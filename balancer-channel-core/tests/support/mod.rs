@@ -9,9 +9,11 @@ mod puppet;
 mod rpc;
 mod sim;
 
+#[allow(unused_imports, reason = "for the rig, which is no fixture")]
+pub(crate) use self::fixture::leaves_nothing;
 pub(crate) use self::{
     env::SimEnv,
-    fixture::{Fixture, endpoints, leaves_nothing, unread},
+    fixture::{Fixture, endpoints, unread},
     log::Log,
     net::{Answer, CallState, Wire},
     puppet::{Event, Flow, Puppet},

@@ -15,6 +15,7 @@ mod child;
 #[cfg(target_os = "linux")]
 mod dead_ends;
 mod fleet;
+mod herd;
 #[cfg(target_os = "linux")]
 mod leaks;
 mod load;
