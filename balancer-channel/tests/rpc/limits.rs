@@ -91,7 +91,7 @@ async fn a_response_message_has_at_most_4_mib_unless_the_application_says_otherw
         ((5 << 20) + 1, Some(5 << 20), "", Some(5 << 20)),
         (6 << 20, Some(u32::MAX), "", None),
     ] {
-        let stage = Stage::new([vec![Answer::ok(&vec![0; bytes])]]);
+        let stage = Stage::new([vec![Answer::ok(vec![0; bytes])]]);
         let config = match config {
             "" => r#""waitForReady":true"#,
             config => config,
