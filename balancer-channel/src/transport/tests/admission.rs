@@ -1,5 +1,15 @@
 //! MAX_CONCURRENT_STREAMS: who waits, and for what.
 
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::Poll,
+};
+
+use balancer_api::Status;
 use balancer_channel_core::Connection as _;
 use balancer_testpeer::{
     Backend, Server,
@@ -7,8 +17,8 @@ use balancer_testpeer::{
 };
 use futures_util::poll;
 
-use super::support::{Ends, call, connector, framed, pair_by_hand, read};
-use crate::transport::FailureKind;
+use super::support::{Ends, call, connector, framed, pair_by_hand, pair_by_hand_beside, read};
+use crate::transport::{Exchange, FailureKind};
 
 const MCS: u16 = setting::MAX_CONCURRENT_STREAMS;
 
@@ -202,4 +212,58 @@ async fn a_crowd_gets_through_a_narrow_door() {
             (0, 0)
         );
     }
+}
+
+/// A policy's call is the connection's own: it ends with it, and a stream that another connection has
+/// free is none for it. An RPC takes that one.
+#[tokio::test]
+async fn a_policy_s_call_stays_where_it_was_started() {
+    let (first, mut first_peer) = pair_by_hand(&[(MCS, 1)]).await;
+    let (second, mut second_peer) = pair_by_hand_beside(&first.connection, &[(MCS, 1)]).await;
+    let mut held = Box::pin(first.connection.send(call(b"held")));
+    assert!(poll!(&mut held).is_pending());
+    let request = first_peer.next_call().await.expect("the first");
+
+    let told = Arc::new(AtomicBool::new(false));
+    let news = told.clone();
+    let news = Box::new(move || news.store(true, SeqCst));
+    first.connection.when_crowded(news);
+    let mut pinned = Box::pin(first.connection.send(call(b"pinned")));
+    assert!(poll!(&mut pinned).is_pending());
+    assert_eq!(
+        (first.connection.waiting(), second.connection.streams()),
+        (1, 0)
+    );
+    assert_eq!(
+        first.connection.queued(),
+        0,
+        "another connection is no use to it"
+    );
+    assert!(!told.load(SeqCst), "nobody who could go elsewhere waits");
+
+    // It holds up nobody who can.
+    let mut rpc = Exchange::new(first.connection.clone());
+    let mut moving = call(b"rpc");
+    let mut poll_rpc = async || poll_fn(|cx| Poll::Ready(rpc.poll(&mut moving, cx))).await;
+    assert!(poll_rpc().await.is_pending());
+    let elsewhere = second_peer.next_call().await.expect("the RPC");
+    assert_eq!(elsewhere.message().expect("whole")[..], *b"rpc");
+    assert!(!told.load(SeqCst));
+
+    first_peer
+        .reply_ok(request.stream, b"")
+        .await
+        .expect("sent");
+    read(held.await.expect("begun"), &Ends::default())
+        .await
+        .expect("whole");
+    assert!(poll!(&mut pinned).is_pending());
+    let request = first_peer.next_call().await.expect("in its turn");
+    assert_eq!(request.message().expect("whole")[..], *b"pinned");
+    let mut late = Box::pin(first.connection.send(call(b"late")));
+    assert!(poll!(&mut late).is_pending());
+    first.connection.abort(Status::unavailable("lost"));
+    let failure = late.await.expect_err("its connection is lost");
+    assert_eq!(failure.kind, FailureKind::NotSent);
+    assert!(!second.connection.is_lost());
 }

@@ -25,8 +25,8 @@ use tokio::{
 };
 
 use crate::transport::{
-    Connector, EndHook, H2Connection, H2Options, ReplayBudget, RpcEnd, RpcRequest, RpcResponse,
-    Security, Setup,
+    Connector, EndHook, H2Connection, H2Options, Line, ReplayBudget, RpcEnd, RpcRequest,
+    RpcResponse, Security, Setup, WeakConnection,
 };
 
 /// A listener on a free port.
@@ -88,6 +88,22 @@ pub(super) async fn pair_by_hand_with(
     connector: Connector,
     settings: &[(u16, u32)],
 ) -> (Connected<H2Connection>, Conn) {
+    pair_by_hand_in(Arc::default(), connector, settings).await
+}
+
+/// One more connection for those who wait at `first`.
+pub(super) async fn pair_by_hand_beside(
+    first: &H2Connection,
+    settings: &[(u16, u32)],
+) -> (Connected<H2Connection>, Conn) {
+    pair_by_hand_in(first.setup().line.clone(), connector(), settings).await
+}
+
+async fn pair_by_hand_in(
+    line: Arc<Line<WeakConnection>>,
+    connector: Connector,
+    settings: &[(u16, u32)],
+) -> (Connected<H2Connection>, Conn) {
     let mut peer = Peer::listen().await.expect("a port");
     let address = peer.addr().to_string();
     let accept = async {
@@ -97,7 +113,7 @@ pub(super) async fn pair_by_hand_with(
             .expect("the client's SETTINGS");
         conn
     };
-    let (connected, conn) = tokio::join!(connector.connect(&address, None), accept);
+    let (connected, conn) = tokio::join!(connector.connect_in(line, &address, None), accept);
     (connected.expect("the peer is there"), conn)
 }
 
