@@ -84,7 +84,13 @@ struct Pace {
     answered: bool,
     /// It was given another list since the last dial: a connection may end by that.
     relisted: bool,
+    /// When the last dial for another connection began, and when the next may after its failure.
+    more: Option<Timestamp>,
+    more_not_before: Option<Timestamp>,
 }
+
+/// Clocks are rounded.
+const MARGIN: Duration = Duration::from_micros(1);
 
 /// What the picker was asked last, and said.
 #[derive(Clone, Debug)]
@@ -330,6 +336,7 @@ impl Book {
     pub(crate) fn relisted(&self, id: u64) {
         if let Some(record) = lock(&self.inner).sub_conns.get_mut(&id) {
             record.pace.not_before = None;
+            record.pace.more_not_before = None;
             record.pace.relisted = true;
         }
     }
@@ -401,6 +408,37 @@ impl Book {
             self.sim.fail(Law::Moves, what);
         }
         id
+    }
+
+    /// A dial for another connection of a SubConn begins; answers whose.
+    pub(crate) fn dialled_more(&self, address: &Address) -> u64 {
+        let tag = address.balancer_attributes().get::<Tag>();
+        let id = tag.map_or(0, |tag| tag.0);
+        let now = self.sim.now();
+        let mut inner = lock(&self.inner);
+        let forgiven = inner.reset == Some(now);
+        let early = inner.sub_conns.get_mut(&id).and_then(|record| {
+            record.pace.more = Some(now);
+            let not_before = record.pace.more_not_before.take()?;
+            (now < not_before && !forgiven).then(|| not_before - now)
+        });
+        drop(inner);
+        if let (true, Some(early)) = (self.punctual, early) {
+            let what = format_args!("s{id}: dials another connection {early:?} early");
+            self.sim.fail(Law::Backoff, what);
+        }
+        id
+    }
+
+    /// A dial for another connection failed.
+    pub(crate) fn failed_more(&self, id: u64) {
+        // What a connection has earned in between may have made the wait a first one again.
+        let least = self.backoff.exact(0).mul_f64(0.8);
+        if let Some(record) = lock(&self.inner).sub_conns.get_mut(&id) {
+            let pace = &mut record.pace;
+            let begun = pace.more.take();
+            pace.more_not_before = begun.map(|at| at + least.saturating_sub(MARGIN));
+        }
     }
 
     /// The policy is told of a move.
@@ -489,6 +527,7 @@ impl Pace {
             _ => {}
         }
         if to != State::Ready {
+            self.more_not_before = None;
             self.dialled = false;
             self.begun = (to == State::Connecting).then_some(now);
         }
@@ -496,13 +535,14 @@ impl Pace {
 
     fn failed(&mut self, begun: Timestamp, backoff: &Backoff) {
         let least = backoff.exact(self.failures).mul_f64(0.8);
-        self.not_before = Some(begun + least.saturating_sub(Duration::from_micros(1)));
+        self.not_before = Some(begun + least.saturating_sub(MARGIN));
         self.failures += 1;
     }
 
     fn forgive(&mut self) {
         self.failures = 0;
         self.not_before = None;
+        self.more_not_before = None;
     }
 }
 

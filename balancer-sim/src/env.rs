@@ -16,11 +16,12 @@ pub(crate) struct SimEnv {
     pub(crate) sim: Arc<Sim>,
     pub(crate) net: Arc<Net>,
     pub(crate) policies: BTreeMap<String, Arc<dyn Builder>>,
+    pub(crate) max_connections: usize,
 }
 
 impl SimEnv {
     /// A service config is the name of a policy; what follows a `+` is for calls alone. With
-    /// `+health` the backends are asked for theirs.
+    /// `+health` the backends are asked for theirs, with `+other` a SubConn has one connection.
     pub(crate) fn config(&self, text: &str) -> Result<ParsedConfig<String>, String> {
         let name = text.split('+').next().unwrap_or_default();
         let builder = self.policies.get(name);
@@ -43,6 +44,13 @@ impl Env for SimEnv {
 
     fn health_service(&self, config: &String) -> Option<Arc<str>> {
         config.contains("+health").then(|| "service".into())
+    }
+
+    fn max_connections(&self, config: &String) -> usize {
+        match config.contains("+other") {
+            true => 1,
+            false => self.max_connections,
+        }
     }
 
     fn streams(&self) -> usize {
@@ -92,6 +100,14 @@ impl Env for SimEnv {
         &self,
         request: ConnectRequest,
     ) -> BoxFuture<Result<Connected<SimConnection>, Status>> {
-        self.net.dial(&request)
+        self.net.dial(None, &request)
+    }
+
+    fn connect_beside(
+        &self,
+        first: &SimConnection,
+        request: ConnectRequest,
+    ) -> BoxFuture<Result<Connected<SimConnection>, Status>> {
+        self.net.dial(Some(first), &request)
     }
 }

@@ -18,7 +18,11 @@ use std::{
 use balancer_api::{Status, Timestamp};
 use balancer_channel_core::Lost;
 
-use self::{backend::Backend, conn::Conn, dial::Dial};
+use self::{
+    backend::Backend,
+    conn::{Conn, Family},
+    dial::Dial,
+};
 pub(crate) use self::{
     backend::{Greeting, Manners},
     conn::{SimConnection, StreamEnd},
@@ -41,6 +45,8 @@ struct Inner {
     book: Arc<Book>,
     backends: Vec<Backend>,
     conns: BTreeMap<u64, Conn>,
+    /// Connections of one SubConn that share a queue, by the number of the first.
+    families: BTreeMap<u64, Family>,
     dials: BTreeMap<u64, Dial>,
     rng: Rng,
     /// A client that hears nothing for so long, with something to send, gives a connection up.
@@ -109,6 +115,7 @@ impl Net {
                 book: book.clone(),
                 backends,
                 conns: BTreeMap::new(),
+                families: BTreeMap::new(),
                 dials: BTreeMap::new(),
                 rng: Rng::new(seed, 2),
                 user_timeout,
@@ -175,10 +182,25 @@ impl Net {
         inner.conns.values().map(Conn::open_streams).sum()
     }
 
-    /// Whether a dial for this SubConn runs.
+    /// Whether a dial for this SubConn runs, and not for another connection.
     pub(crate) fn dials_for(&self, sub_conn: u64) -> bool {
         let inner = lock(&self.inner);
-        inner.dials.values().any(|dial| dial.sub_conn == sub_conn)
+        let first = |dial: &Dial| dial.sub_conn == sub_conn && dial.family.is_none();
+        inner.dials.values().any(first)
+    }
+
+    /// How many dials for another connection of this SubConn run.
+    pub(crate) fn dials_for_more(&self, sub_conn: u64) -> usize {
+        let inner = lock(&self.inner);
+        let more = |dial: &&Dial| dial.sub_conn == sub_conn && dial.family.is_some();
+        inner.dials.values().filter(more).count()
+    }
+
+    /// How many connections of this SubConn take streams, as far as the client can know.
+    pub(crate) fn connections(&self, sub_conn: u64) -> usize {
+        let inner = lock(&self.inner);
+        let open = |conn: &&Conn| conn.sub_conn == sub_conn && conn.is_open();
+        inner.conns.values().filter(open).count()
     }
 
     /// Whether, as far as the client can know, a connection of this SubConn takes streams.
@@ -237,12 +259,15 @@ impl Inner {
         match message {
             Message::Settings { limit } => {
                 conn.limit = limit;
-                out.wakers.append(&mut conn.slots);
+                let (family, is_more) = (conn.family, conn.family != id);
                 if !std::mem::replace(&mut conn.ready, true) {
-                    self.book.connected(conn.sub_conn);
+                    if !is_more {
+                        self.book.connected(conn.sub_conn);
+                    }
                     let (dial, fate) = (conn.dial, conn.fate.clone());
                     self.established(id, dial, fate, out);
                 }
+                self.wake_family(family, out);
             }
             Message::Headers { stream } => {
                 lock(&conn.fate).answered = true;
@@ -297,7 +322,18 @@ impl Inner {
         {
             out.wakers.append(&mut conn.drained);
             out.lines.push(format!("c{id}: closed"));
+            let family = conn.family;
             self.conns.remove(&id);
+            if !self.conns.values().any(|it| it.family == family) {
+                self.families.remove(&family);
+            }
+        }
+    }
+
+    /// Lets all who wait for a stream of these connections look again.
+    fn wake_family(&mut self, family: u64, out: &mut Effects<'_>) {
+        for conn in self.conns.values_mut().filter(|it| it.family == family) {
+            out.wakers.append(&mut conn.slots);
         }
     }
 

@@ -104,6 +104,7 @@ impl Run {
             sim: sim.clone(),
             net: net.clone(),
             policies: POLICIES.into_iter().map(builder).collect(),
+            max_connections: world.max_connections,
         });
         let backoff = world.backoff.clone();
         let judged = punctual && !world.vices.may_panic();
@@ -516,6 +517,13 @@ impl Run {
             State::Idle => !dials && !serves,
             State::Shutdown => false,
         };
+        let more = self.net.dials_for_more(*id);
+        let connections = self.net.connections(*id) + more;
+        let lonely = more > 0 && !serves;
+        if more > 1 || lonely || connections > self.world.max_connections {
+            let what = format_args!("s{id}: {connections} connections, {more} of them dialled");
+            self.sim.fail(Law::Moves, what);
+        }
         if !reason {
             let state = sub_conn.state;
             let what = format_args!("s{id} is {state}; dials: {dials}, connected: {serves}");

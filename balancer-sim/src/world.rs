@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) warm_up: Option<Duration>,
     pub(crate) max_waiting: usize,
     pub(crate) max_connecting: usize,
+    /// How many connections a SubConn may have, unless the service config is for one.
+    pub(crate) max_connections: usize,
     pub(crate) resolver: ResolverPlan,
     /// The default service config.
     pub(crate) config: &'static str,
@@ -151,6 +153,10 @@ impl World {
         let config = draw_config(rng, wild, &kinds);
         let crowded = !calm && rng.per_mille(60);
         let max_waiting = if crowded { rng.range(1, 6) } else { 100_000 };
+        // From a sequence of its own, so that the worlds of before are as they were.
+        let scaling = &mut Rng::new(seed, 6);
+        let scales = kinds.limits && scaling.per_mille(600);
+        let max_connections = if scales { scaling.range(2, 5) } else { 1 };
         let max_connecting = if rng.per_mille(200) { 1 } else { 64 };
         let end = match rng.below(6) {
             0 | 1 => End::Close,
@@ -173,6 +179,7 @@ impl World {
             warm_up: rng.per_mille(150).then(|| rng.millis(10, 3_000)),
             max_waiting,
             max_connecting,
+            max_connections,
             resolver: ResolverPlan {
                 first: draw_answer(rng, count, wild, &kinds),
                 min_interval: rng.per_mille(500).then(|| rng.millis(100, 5_000)),

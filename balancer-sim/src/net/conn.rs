@@ -20,6 +20,8 @@ pub(super) struct Conn {
     pub(super) backend: usize,
     pub(super) address: String,
     pub(super) sub_conn: u64,
+    /// The first of the connections that share its queue.
+    pub(super) family: u64,
 
     // The client's side.
     pub(super) ready: bool,
@@ -44,6 +46,21 @@ pub(super) struct Conn {
 
     to_server: VecDeque<(Timestamp, Message)>,
     to_client: VecDeque<(Timestamp, Message)>,
+}
+
+/// What connections of one SubConn have together.
+#[derive(Default)]
+pub(super) struct Family {
+    /// RPCs that wait for a stream.
+    waiting: usize,
+    /// Told when one comes to wait.
+    news: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// An RPC that waits for a stream.
+struct InLine {
+    net: Arc<Net>,
+    family: u64,
 }
 
 #[derive(Default)]
@@ -83,6 +100,7 @@ pub(crate) enum StreamEnd {
 pub(crate) struct SimConnection {
     net: Arc<Net>,
     id: u64,
+    family: u64,
     address: String,
     fate: Arc<Mutex<Fate>>,
 }
@@ -97,8 +115,15 @@ pub(crate) struct Stream {
 // === impl Conn ===
 
 impl Conn {
-    pub(super) fn new(dial: u64, backend: usize, address: String, sub_conn: u64) -> Self {
+    pub(super) fn new(
+        dial: u64,
+        backend: usize,
+        address: String,
+        sub_conn: u64,
+        family: u64,
+    ) -> Self {
         Self {
+            family,
             dial,
             backend,
             address,
@@ -236,12 +261,14 @@ impl SimConnection {
     pub(super) fn adopt(
         net: &Arc<Net>,
         id: u64,
+        family: u64,
         address: &str,
         fate: &Arc<Mutex<Fate>>,
     ) -> Connected<Self> {
         let connection = Self {
             net: net.clone(),
             id,
+            family,
             address: address.to_owned(),
             fate: fate.clone(),
         };
@@ -258,38 +285,71 @@ impl SimConnection {
         self.id
     }
 
+    pub(super) fn family(&self) -> u64 {
+        self.family
+    }
+
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// Sends an RPC, once a stream is free.
+    /// Sends an RPC, once a stream is free: here, or on another connection of the family.
     pub(crate) async fn open(&self) -> Result<Stream, StreamEnd> {
-        let mut waited = false;
+        let mut in_line = None;
         poll_fn(|cx| {
-            let opened = self.net.with(|inner, out| {
-                let Some(conn) = inner.conns.get_mut(&self.id).filter(|it| it.is_open()) else {
-                    return Poll::Ready(Err(StreamEnd::NotSent));
-                };
-                if conn.waiting_streams() >= conn.limit as usize {
-                    if !std::mem::replace(&mut waited, true) {
-                        out.hits.push((Fault::MaxStreams, 1));
-                    }
-                    conn.slots.push(cx.waker().clone());
-                    return Poll::Pending;
+            let (opened, news) = self.net.with(|inner, out| {
+                let open = |conn: &Conn| conn.family == self.family && conn.is_open();
+                let has_room = |conn: &Conn| conn.waiting_streams() < conn.limit as usize;
+                let mut family = inner.conns.iter().filter(|(_, it)| open(it)).peekable();
+                if family.peek().is_none() {
+                    return (Poll::Ready(Err(StreamEnd::NotSent)), None);
                 }
+                let Some((&id, _)) = family.find(|(_, it)| has_room(it)) else {
+                    let family = inner.families.entry(self.family).or_default();
+                    let mut news = None;
+                    if in_line.is_none() {
+                        out.hits.push((Fault::MaxStreams, 1));
+                        family.waiting += 1;
+                        news = family.news.take();
+                        in_line = Some(InLine {
+                            net: self.net.clone(),
+                            family: self.family,
+                        });
+                    }
+                    for conn in inner.conns.values_mut().filter(|it| open(it)) {
+                        conn.slots.push(cx.waker().clone());
+                    }
+                    return (Poll::Pending, news);
+                };
+                let Some(conn) = inner.conns.get_mut(&id) else {
+                    unreachable!("it was found");
+                };
                 let stream = conn.next_stream;
                 conn.next_stream += 2;
                 conn.streams.insert(stream, OpenStream::default());
-                inner.send(self.id, Side::Server, Message::Request { stream }, out);
-                Poll::Ready(Ok(stream))
+                inner.send(id, Side::Server, Message::Request { stream }, out);
+                (Poll::Ready(Ok((id, stream))), None)
             });
-            opened.map_ok(|stream| Stream {
+            if let Some(news) = news {
+                news();
+            }
+            opened.map_ok(|(conn, stream)| Stream {
                 net: self.net.clone(),
-                conn: self.id,
+                conn,
                 stream,
             })
         })
         .await
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        self.net.with(|inner, _| {
+            if let Some(family) = inner.families.get_mut(&self.family) {
+                family.waiting -= 1;
+            }
+        });
     }
 }
 
@@ -329,6 +389,36 @@ impl Connection for SimConnection {
 
     fn answered(&self) -> bool {
         lock(&self.fate).answered
+    }
+
+    fn is_lost(&self) -> bool {
+        lock(&self.fate).lost.is_some()
+    }
+
+    fn queued(&self) -> usize {
+        let waiting = |inner: &mut Inner| {
+            let family = inner.families.get(&self.family);
+            family.map_or(0, |family| family.waiting)
+        };
+        self.net.with(|inner, _| waiting(inner))
+    }
+
+    fn when_crowded(&self, news: Box<dyn FnOnce() + Send>) {
+        let now = self.net.with(|inner, _| {
+            if !inner.conns.values().any(|it| it.family == self.family) {
+                // It is gone, and the channel will hear of it.
+                return None;
+            }
+            let family = inner.families.entry(self.family).or_default();
+            if family.waiting > 0 {
+                return Some(news);
+            }
+            family.news = Some(news);
+            None
+        });
+        if let Some(news) = now {
+            news();
+        }
     }
 
     fn drained(&self) -> BoxFuture<()> {

@@ -22,6 +22,8 @@ pub(super) struct Dial {
     address: String,
     backend: Option<usize>,
     pub(super) sub_conn: u64,
+    /// The first connection of the SubConn, where this is for another.
+    pub(super) family: Option<u64>,
     /// Once there is one, not ready yet.
     conn: Option<u64>,
     result: Option<DialResult>,
@@ -40,16 +42,22 @@ impl Net {
     /// Dials; ends at the peer's SETTINGS.
     pub(crate) fn dial(
         self: &Arc<Self>,
+        beside: Option<&SimConnection>,
         request: &ConnectRequest,
     ) -> BoxFuture<Result<Connected<SimConnection>, Status>> {
         let address = request.address.addr().to_owned();
         let id = self.sim.id();
         let sub_conn = match &request.lookaside {
             Some(_) => 0,
+            None if beside.is_some() => self.book.dialled_more(&request.address),
             None => self.book.dialled(&request.address),
         };
-        self.sim
-            .tell(format_args!("s{sub_conn}: dials {address} (d{id})"));
+        let family = beside.map(SimConnection::family);
+        let beside_whom =
+            beside.map_or_else(String::new, |first| format!(" beside c{}", first.id()));
+        self.sim.tell(format_args!(
+            "s{sub_conn}: dials {address}{beside_whom} (d{id})"
+        ));
         self.with(|net, out| {
             let backend = address.strip_prefix('b').and_then(|it| it.parse().ok());
             let backend = backend.filter(|it: &usize| *it < net.backends.len());
@@ -61,6 +69,7 @@ impl Net {
                 address,
                 backend,
                 sub_conn,
+                family,
                 conn: None,
                 result: None,
                 waker: None,
@@ -119,7 +128,8 @@ impl Inner {
         let limit = backend.manners.limit;
         let conn_id = out.sim.id();
         dial.conn = Some(conn_id);
-        let conn = Conn::new(id, number, dial.address.clone(), dial.sub_conn);
+        let family = dial.family.unwrap_or(conn_id);
+        let conn = Conn::new(id, number, dial.address.clone(), dial.sub_conn, family);
         self.conns.insert(conn_id, conn);
         let settings = Message::Settings { limit };
         match greeting {
@@ -162,6 +172,9 @@ impl Inner {
 
     pub(super) fn failed(&mut self, dial: u64, status: Status, out: &mut Effects<'_>) {
         if let Some(dial) = self.dials.get_mut(&dial) {
+            if dial.family.is_some() {
+                self.book.failed_more(dial.sub_conn);
+            }
             dial.result = Some(Err(status));
             out.wakers.extend(dial.waker.take());
         }
@@ -193,19 +206,22 @@ impl Future for Dialling {
         let net = &self.net;
         let result = net.with(|inner, _| {
             let dial = inner.dials.get_mut(&self.id)?;
-            let result = dial.result.take().map(|it| (dial.address.clone(), it));
+            let family = dial.family;
+            let result = dial.result.take();
+            let result = result.map(|it| (dial.address.clone(), family, it));
             match &result {
-                Some((_, Ok(_))) => dial.conn = None,
-                Some((_, Err(_))) => {}
+                Some((_, _, Ok(_))) => dial.conn = None,
+                Some((_, _, Err(_))) => {}
                 None => dial.waker = Some(cx.waker().clone()),
             }
             result
         });
         match result {
             None => Poll::Pending,
-            Some((_, Err(status))) => Poll::Ready(Err(status)),
-            Some((address, Ok((conn, fate)))) => {
-                Poll::Ready(Ok(SimConnection::adopt(net, conn, &address, &fate)))
+            Some((_, _, Err(status))) => Poll::Ready(Err(status)),
+            Some((address, family, Ok((conn, fate)))) => {
+                let family = family.unwrap_or(conn);
+                Poll::Ready(Ok(SimConnection::adopt(net, conn, family, &address, &fate)))
             }
         }
     }
@@ -217,7 +233,9 @@ impl Drop for Dialling {
         self.net.with(|net, out| {
             let dial = net.dials.remove(&id);
             if let Some(conn) = dial.and_then(|dial| dial.conn) {
-                net.conns.remove(&conn);
+                // RPCs of its family may count on it already.
+                let conn = net.conns.remove(&conn);
+                out.wakers.extend(conn.into_iter().flat_map(|conn| conn.slots));
                 out.lines.push(format!("d{id}: given up"));
             }
         });
