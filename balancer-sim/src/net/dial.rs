@@ -235,7 +235,8 @@ impl Drop for Dialling {
             if let Some(conn) = dial.and_then(|dial| dial.conn) {
                 // RPCs of its family may count on it already.
                 let conn = net.conns.remove(&conn);
-                out.wakers.extend(conn.into_iter().flat_map(|conn| conn.slots));
+                out.wakers
+                    .extend(conn.into_iter().flat_map(|conn| conn.slots));
                 out.lines.push(format!("d{id}: given up"));
             }
         });
