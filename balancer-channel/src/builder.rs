@@ -19,7 +19,7 @@ use crate::{
     target::{Kind, Scheme as TargetScheme},
     transport::{
         Connector, H2Options, KeepaliveOptions, ReplayBody, ReplayBudget, Security, TlsConfig,
-        TlsConfigError,
+        TlsConfigError, USER_TIMEOUT,
     },
 };
 
@@ -48,7 +48,10 @@ pub struct ChannelBuilder {
     min_resolution_interval: Duration,
     warm_up: Option<Duration>,
     health_checks: bool,
-    max_connections: u32,
+    limits: Limits,
+    max_connecting: usize,
+    max_header_list: u32,
+    user_timeout: Option<Duration>,
     proxy: Option<HttpProxy>,
     proxy_from_env: bool,
     txt_service_config: bool,
@@ -101,6 +104,15 @@ pub enum BuildError {
     Proxy(HttpProxyError),
     /// The user agent is malformed.
     UserAgent(String),
+    /// A setting is out of range.
+    Setting {
+        /// The builder's method.
+        name: &'static str,
+        /// What it was given.
+        value: String,
+        /// What it takes.
+        rule: &'static str,
+    },
     /// There is no tokio runtime here to run the channel on.
     NoRuntime,
     /// The tokio runtime lacks what the channel needs of it.
@@ -136,7 +148,10 @@ impl ChannelBuilder {
             min_resolution_interval: Duration::from_secs(30),
             warm_up: None,
             health_checks: true,
-            max_connections: Limits::default().max_connections_per_subchannel,
+            limits: Limits::default(),
+            max_connecting: 64,
+            max_header_list: 16 << 10,
+            user_timeout: Some(USER_TIMEOUT),
             proxy: None,
             proxy_from_env: false,
             txt_service_config: false,
@@ -401,8 +416,104 @@ impl ChannelBuilder {
     /// # Ok(()) }
     /// ```
     pub fn max_connections_per_subchannel(mut self, max: u32) -> Self {
-        self.max_connections = max;
+        self.limits.max_connections_per_subchannel = max;
         self
+    }
+
+    /// How many attempts to connect run at once: 64, at least 1. Those older than a second are not counted,
+    /// so that addresses which swallow everything hold nobody up.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let none = balancer_channel::Channel::builder("dns:///greeter.prod:50051")
+    ///     .plaintext()
+    ///     .max_concurrent_connects(0);
+    /// let error = none.build().unwrap_err().to_string();
+    /// assert_eq!(error, "max_concurrent_connects is 0: it must be at least 1");
+    /// # }
+    /// ```
+    pub fn max_concurrent_connects(mut self, max: usize) -> Self {
+        self.max_connecting = max;
+        self
+    }
+
+    /// How large the headers of a response may be, as HTTP/2 counts them (32 bytes for each beside name
+    /// and value): 16 KiB; from 1 KiB to 16 MiB. A server is told so. Larger ones fail their RPC; of
+    /// trailers the rest is left out.
+    pub fn max_header_list_bytes(mut self, max: u32) -> Self {
+        self.max_header_list = max;
+        self
+    }
+
+    /// How long TCP may wait for an acknowledgement before a connection counts as lost
+    /// (`TCP_USER_TIMEOUT`, gRFC A18): 20 s, in whole milliseconds; from 1 ms to 24 days. `None`: what
+    /// the system does, which may take a quarter of an hour. Linux, Android and Fuchsia only; sockets of
+    /// a [`dialer`](Self::dialer) of the application's are left alone.
+    pub fn tcp_user_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.user_timeout = timeout.into();
+        self
+    }
+
+    /// How large and deep service configs may be, and what they may ask for, those of the application
+    /// itself included. Takes the place of what
+    /// [`max_connections_per_subchannel`](Self::max_connections_per_subchannel) said before.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use balancer_channel::{Channel, Limits};
+    /// let mut limits = Limits::default();
+    /// limits.max_bytes = 30;
+    /// let error = Channel::builder("dns:///greeter.prod:50051")
+    ///     .plaintext()
+    ///     .service_config_limits(limits)
+    ///     .default_service_config(r#"{"loadBalancingConfig":[{"round_robin":{}}]}"#)
+    ///     .build()
+    ///     .unwrap_err()
+    ///     .to_string();
+    /// assert!(error.contains("30 bytes"), "{error}");
+    /// # }
+    /// ```
+    pub fn service_config_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Whether numbers and times are such that the channel can work with them.
+    fn check_settings(&self) -> Result<(), BuildError> {
+        const MOST_HEADERS: u32 = 16 << 20;
+        // What the system takes, in milliseconds.
+        const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+        let check = |good: bool, name, value: &dyn fmt::Debug, rule| match good {
+            true => Ok(()),
+            false => Err(BuildError::Setting {
+                name,
+                value: format!("{value:?}"),
+                rule,
+            }),
+        };
+        check(
+            self.max_connecting > 0,
+            "max_concurrent_connects",
+            &self.max_connecting,
+            "at least 1",
+        )?;
+        check(
+            (1 << 10..=MOST_HEADERS).contains(&self.max_header_list),
+            "max_header_list_bytes",
+            &self.max_header_list,
+            "from 1024 (1 KiB) to 16777216 (16 MiB)",
+        )?;
+        let Some(timeout) = self.user_timeout else {
+            return Ok(());
+        };
+        check(
+            (Duration::from_millis(1)..=LONGEST).contains(&timeout),
+            "tcp_user_timeout",
+            &timeout,
+            "from 1 ms to 24 days, or None",
+        )
     }
 
     /// Makes the channel. It does nothing before its first RPC or [`Channel::connect`].
@@ -417,6 +528,7 @@ impl ChannelBuilder {
     /// Never. A runtime without timers or I/O makes tokio panic, which is caught here; a panic hook may
     /// still print it.
     pub fn build(self) -> Result<Channel, BuildError> {
+        self.check_settings()?;
         let target: Target = self.target.parse().map_err(BuildError::Target)?;
         let security = self.security.ok_or(BuildError::NoSecurity)?;
         check_scheme(target.scheme(), &security)?;
@@ -449,9 +561,7 @@ impl ChannelBuilder {
             registered.map_err(|error| BuildError::Policy(error.to_string()))?;
         }
         let json = self.default_service_config.as_deref().unwrap_or("{}");
-        let mut limits = Limits::default();
-        limits.max_connections_per_subchannel = self.max_connections;
-        let mut configs = ConfigParser::new(registry, limits);
+        let mut configs = ConfigParser::new(registry, self.limits);
         let fixed_policy = self.fixed_policy.map(|name| configs.fix_policy(&name));
         let fixed_policy = fixed_policy
             .transpose()
@@ -497,13 +607,17 @@ impl ChannelBuilder {
         settings.refresh = self.refresh_dns;
         settings.idle_timeout = self.idle_timeout;
         let dialer = match proxy {
-            Some(proxy) => Some(Arc::new(proxy) as Arc<dyn Dialer>),
+            Some(proxy) => {
+                let proxy = proxy.with_user_timeout(self.user_timeout);
+                Some(Arc::new(proxy) as Arc<dyn Dialer>)
+            }
             None => self.dialer,
         };
         settings.dialer = dialer.clone();
         if let Some(timeout) = self.min_connect_timeout {
             settings.min_connect_timeout = timeout;
         }
+        settings.max_connecting = self.max_connecting;
         if let Some(max) = self.max_queued_rpcs {
             settings.max_waiting = max;
         }
@@ -516,7 +630,7 @@ impl ChannelBuilder {
             Chosen::Plaintext => Security::Plaintext,
             Chosen::Tls(config) => {
                 let client = config.client().map_err(BuildError::Tls)?;
-                settings.dial_creds = Some(Arc::new(client.clone()));
+                settings.dial_creds = Some(Arc::new(client.for_others()));
                 Security::Tls(client)
             }
             Chosen::Custom(credentials) => {
@@ -527,10 +641,12 @@ impl ChannelBuilder {
         let connector = Connector {
             security,
             dialer,
+            user_timeout: self.user_timeout,
             authority,
             user_agent,
             options: H2Options {
                 keepalive: self.keepalive,
+                max_header_list_size: self.max_header_list,
                 ..H2Options::default()
             },
             replay: ReplayBudget::new(self.replay_budget),
@@ -591,6 +707,9 @@ impl fmt::Display for BuildError {
             Self::Authority(text) => write!(f, "authority {text:?} is not host or host:port"),
             Self::Proxy(error) => error.fmt(f),
             Self::UserAgent(text) => write!(f, "user agent {text:?} is not a header value"),
+            Self::Setting { name, value, rule } => {
+                write!(f, "{name} is {value}: it must be {rule}")
+            }
             Self::NoRuntime => f.write_str("a channel must be built within a tokio runtime"),
             Self::RuntimeWithout { what, enable } => write!(
                 f,

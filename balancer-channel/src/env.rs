@@ -152,9 +152,10 @@ impl TokioEnv {
                 connector.authority = target
                     .parse()
                     .map_err(|_| Status::unavailable(format!("{target:?} is not host:port")))?;
-                if let Some(credentials) = credentials {
-                    connector.security = Security::Custom(credentials);
-                }
+                connector.security = match credentials {
+                    None => connector.security.for_others(),
+                    Some(credentials) => Security::Custom(credentials),
+                };
                 if dialer.is_some() {
                     connector.dialer = dialer;
                 }

@@ -70,7 +70,7 @@ pub use balancer_channel_core::{
     Backoff, ConnectionSnapshot, ConnectivityStates, ManualResolver, Resolution, Resolver,
     Snapshot, SubConnSnapshot,
 };
-pub use balancer_registry::{Registry, ServiceConfig, ServiceConfigError};
+pub use balancer_registry::{Limits, Registry, ServiceConfig, ServiceConfigError};
 pub use builder::{BuildError, ChannelBuilder};
 pub use call::ResponseFuture;
 pub use channel::Channel;

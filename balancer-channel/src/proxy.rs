@@ -1,16 +1,15 @@
 //! Through an HTTP proxy, by CONNECT (gRFC A1).
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use balancer_api::{Dialer, Io};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use percent_encoding::percent_decode_str;
-use tokio::{
-    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
-};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio_util::compat::TokioAsyncReadCompatExt;
+
+use crate::transport::{USER_TIMEOUT, dial_tcp};
 
 /// An HTTP proxy that opens tunnels to backends.
 ///
@@ -30,6 +29,7 @@ pub struct HttpProxy {
     address: Arc<str>,
     /// The value of `proxy-authorization`.
     authorization: Option<Arc<str>>,
+    user_timeout: Option<Duration>,
 }
 
 /// A proxy's address that cannot be used: it must read `http://host:port`, with `user:password@`
@@ -50,6 +50,14 @@ pub(crate) struct ProxyEnv {
 const MAX_HEAD: u64 = 16 * 1024;
 
 // === impl HttpProxy ===
+
+impl HttpProxy {
+    /// How long TCP waits for an acknowledgement.
+    pub(crate) fn with_user_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.user_timeout = timeout;
+        self
+    }
+}
 
 impl std::str::FromStr for HttpProxy {
     type Err = HttpProxyError;
@@ -73,6 +81,7 @@ impl std::str::FromStr for HttpProxy {
         Ok(Self {
             address: format!("{}:{port}", authority.host()).into(),
             authorization,
+            user_timeout: Some(USER_TIMEOUT),
         })
     }
 }
@@ -88,11 +97,11 @@ impl Dialer for HttpProxy {
             let why = format!("{addr:?} cannot be reached through an HTTP proxy");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
-        let stream = TcpStream::connect(&*self.address).await.map_err(|error| {
+        let dialled = dial_tcp(&self.address, self.user_timeout).await;
+        let stream = dialled.map_err(|error| {
             let why = format!("proxy {}: {error}", self.address);
             io::Error::new(error.kind(), why)
         })?;
-        stream.set_nodelay(true)?;
         let mut request = format!("CONNECT {addr} HTTP/1.1\r\nhost: {addr}\r\n");
         if let Some(authorization) = &self.authorization {
             request.push_str(&format!("proxy-authorization: {authorization}\r\n"));

@@ -1,12 +1,15 @@
 //! Tunnels through an HTTP proxy (gRFC A1).
 
-#[path = "support/harness.rs"]
-#[allow(dead_code, reason = "each test binary uses its own part")]
-mod harness;
+#[path = "rpc/secured.rs"]
+mod secured;
+mod support;
 
 use std::sync::{Arc, Mutex};
 
 use balancer_channel::{Channel, HttpProxy};
+use balancer_testpeer::Backend;
+use secured::{Authority, Secured};
+use support::{echo, text};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
     net::{TcpListener, TcpStream},
@@ -80,7 +83,7 @@ async fn check(channel: &Channel) -> Result<(), tonic::Status> {
         .map(drop)
 }
 
-#[tokio::test(crate = "crate::harness")]
+#[tokio::test(crate = "crate::support::harness")]
 async fn rpcs_go_through_the_tunnel_and_the_proxy_resolves_the_name() {
     let proxy = Proxy::start(backend().await, None).await;
     let address = format!("http://me:pass%40word@{}", proxy.address);
@@ -106,7 +109,43 @@ async fn rpcs_go_through_the_tunnel_and_the_proxy_resolves_the_name() {
     assert_eq!(channel.task_count(), 0);
 }
 
-#[tokio::test(crate = "crate::harness")]
+/// The proxy carries what it cannot read, and the server behind it proves the name of the target.
+#[tokio::test(crate = "crate::support::harness")]
+async fn tls_goes_through_the_tunnel() {
+    let authority = Authority::new();
+    let backend = Secured::start(&authority, "store.test", Backend::new("a")).await;
+    let proxy = Proxy::start(backend.addr().to_string(), None).await;
+    let through = |name: &str| {
+        let address = format!("http://{}", proxy.address);
+        Channel::builder(format!("dns:///{name}:50051"))
+            .tls(authority.trusted())
+            .http_proxy(address.parse().expect("a proxy"))
+            .build()
+            .expect("a channel")
+    };
+    let channel = through("store.test");
+    echo(&channel, text("hello")).await.expect("served");
+    channel.close().await;
+
+    let channel = through("other.test");
+    let status = echo(&channel, text("hello"))
+        .await
+        .expect_err("another name");
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(status.message().contains("certificate"), "{status:?}");
+    channel.close().await;
+    let asked: Vec<_> = proxy
+        .heads()
+        .iter()
+        .map(|head| head[..23].to_owned())
+        .collect();
+    assert_eq!(
+        asked,
+        ["CONNECT store.test:5005", "CONNECT other.test:5005"]
+    );
+}
+
+#[tokio::test(crate = "crate::support::harness")]
 async fn what_the_proxy_says_is_in_the_error() {
     for (answer, shown) in [
         (

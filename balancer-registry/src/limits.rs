@@ -1,5 +1,7 @@
 //! What a service config may cost and ask for.
 
+use balancer_api::MAX_POLICY_DEPTH;
+
 /// Bounds on a service config, which may come from an attacker: DNS TXT records are not signed.
 ///
 /// A config can lower what the application allows, never raise it.
@@ -15,9 +17,11 @@
 pub struct Limits {
     /// Bytes of JSON. 64 KiB; more than 16 MiB counts as 16 MiB.
     pub max_bytes: usize,
-    /// Levels of `[` and `{`. 64; more than 128 counts as 128. Policies inside policies have a limit
-    /// of their own, [`MAX_POLICY_DEPTH`](balancer_api::MAX_POLICY_DEPTH).
+    /// Levels of `[` and `{`. 64; more than 128 counts as 128.
     pub max_depth: usize,
+    /// Policies inside each other, the outermost one included. 16; more than
+    /// [`MAX_POLICY_DEPTH`](balancer_api::MAX_POLICY_DEPTH) counts as that.
+    pub max_policy_depth: usize,
     /// How many times [`max_bytes`](Self::max_bytes) the lists of child policies may have together;
     /// what is inside two policies counts twice, since both read it. 4.
     pub child_policy_factor: usize,
@@ -75,6 +79,7 @@ impl Default for Limits {
         Self {
             max_bytes: 64 << 10,
             max_depth: 64,
+            max_policy_depth: MAX_POLICY_DEPTH,
             child_policy_factor: 4,
             max_errors: 16,
             max_warnings: 64,

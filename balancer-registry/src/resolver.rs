@@ -15,6 +15,7 @@ pub(crate) struct Resolver<'r> {
     pub(crate) registry: &'r Registry,
     bytes: usize,
     bytes_left: Cell<usize>,
+    max_policy_depth: usize,
 }
 
 // === impl Resolver ===
@@ -26,6 +27,7 @@ impl<'r> Resolver<'r> {
             registry,
             bytes,
             bytes_left: Cell::new(bytes),
+            max_policy_depth: limits.max_policy_depth,
         }
     }
 }
@@ -36,6 +38,12 @@ impl ChildResolver for Resolver<'_> {
         list_json: &str,
         cx: &mut ParseContext<'_>,
     ) -> Result<ChildConfig, ConfigError> {
+        // Deeper than any may be, the context has refused it already.
+        if cx.depth() >= self.max_policy_depth {
+            let max = self.max_policy_depth;
+            let rule = format!("policies may not nest deeper than {max}");
+            return Err(ConfigError::new("", list_json, rule));
+        }
         let Some(left) = self.bytes_left.get().checked_sub(list_json.len()) else {
             let rule = format!(
                 "child policies may have at most {} bytes together, those inside others counted \

@@ -116,9 +116,11 @@ fn the_deepest_policies_fit_a_worker_s_stack() {
         };
         let mut limits = Limits::default();
         limits.max_depth = 128;
-        let parse = |depth| ServiceConfig::parse_with(children(depth), &registry(), &limits);
-        assert!(parse(15).is_ok(), "sixteen policies are allowed");
-        let error = parse(16).unwrap_err();
+        let parse_within =
+            |limits: &Limits, config: &str| ServiceConfig::parse_with(config, &registry(), limits);
+        let sixteen = parse_within(&limits, &children(15));
+        assert!(sixteen.is_ok(), "sixteen policies are allowed");
+        let error = parse_within(&limits, &children(16)).unwrap_err();
         let error = &error.errors()[0];
         assert_eq!(error.rule(), "policies may not nest deeper than 16");
         assert!(
@@ -126,6 +128,16 @@ fn the_deepest_policies_fit_a_worker_s_stack() {
                 .path()
                 .starts_with("loadBalancingConfig[0].nest.childPolicy[0].nest")
         );
+        // The application may allow less, not more.
+        limits.max_policy_depth = 3;
+        assert!(parse_within(&limits, &children(2)).is_ok(), "three of them");
+        let error = parse_within(&limits, &children(3)).unwrap_err();
+        let error = &error.errors()[0];
+        assert_eq!(error.rule(), "policies may not nest deeper than 3");
+        assert_eq!(error.path().matches("childPolicy").count(), 3);
+        limits.max_policy_depth = usize::MAX;
+        assert!(parse_within(&limits, &children(15)).is_ok());
+        assert!(parse_within(&limits, &children(16)).is_err());
     });
     parsed.expect("a thread").join().expect("must not panic");
 }

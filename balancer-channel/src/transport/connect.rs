@@ -1,6 +1,6 @@
 //! From an address to a connection that is ready for RPCs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use balancer_api::{AuthInfo, Dialer, SecurityLevel, Status, TransportCredentials};
 use balancer_channel_core::Connected;
@@ -28,6 +28,8 @@ pub(crate) struct Connector {
     pub(crate) security: Security,
     /// `None`: TCP and unix sockets.
     pub(crate) dialer: Option<Arc<dyn Dialer>>,
+    /// How long TCP waits for an acknowledgement, where there is no dialer.
+    pub(crate) user_timeout: Option<Duration>,
     /// The `:authority` of calls. Its host is what the server must prove by default.
     pub(crate) authority: Authority,
     /// The `user-agent` of requests that have none of their own.
@@ -79,7 +81,7 @@ impl Connector {
         let failed = |error: &dyn std::fmt::Display| {
             Status::unavailable(format!("{address}: {}", Lowercase(error)))
         };
-        let raw = dial(address, self.dialer.as_deref())
+        let raw = dial(address, self.dialer.as_deref(), self.user_timeout)
             .await
             .map_err(|error| failed(&error))?
             .counted(&self.sockets);
@@ -128,6 +130,14 @@ impl Connector {
 // === impl Security ===
 
 impl Security {
+    /// For servers that are no backends.
+    pub(crate) fn for_others(&self) -> Self {
+        match self {
+            Self::Tls(client) => Self::Tls(client.for_others()),
+            other => other.clone(),
+        }
+    }
+
     /// The `:scheme` of requests.
     pub(crate) fn scheme(&self) -> Scheme {
         match self {

@@ -9,7 +9,7 @@ use super::io::RawIo;
 
 /// How long data may stay unacknowledged before the kernel gives the connection up (gRFC A18): a
 /// peer that vanished is found without keepalive.
-const USER_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Opens a stream to `address`: `ip:port`, `[ip6]:port`, `host:port`, `unix:path` or
 /// `unix:///path`, the path as it stands. A dialer of the application's is given the text as it is.
@@ -19,7 +19,11 @@ const USER_TIMEOUT: Duration = Duration::from_secs(20);
 ///
 /// # Cancel safety
 /// Dropping the future closes the socket.
-pub(crate) async fn dial(address: &str, dialer: Option<&dyn Dialer>) -> io::Result<RawIo> {
+pub(crate) async fn dial(
+    address: &str,
+    dialer: Option<&dyn Dialer>,
+    user_timeout: Option<Duration>,
+) -> io::Result<RawIo> {
     if let Some(dialer) = dialer {
         return Ok(RawIo::boxed(dialer.dial(address).await?));
     }
@@ -28,11 +32,21 @@ pub(crate) async fn dial(address: &str, dialer: Option<&dyn Dialer>) -> io::Resu
         let absolute = absolute.filter(|path| path.starts_with('/'));
         return dial_unix(absolute.unwrap_or(path)).await;
     }
-    // A host name is looked up here, and its addresses are tried in turn.
+    Ok(RawIo::tcp(dial_tcp(address, user_timeout).await?))
+}
+
+/// Connects a socket as the channel wants it. A host name is looked up here, and its addresses are
+/// tried in turn.
+pub(crate) async fn dial_tcp(
+    address: &str,
+    user_timeout: Option<Duration>,
+) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    set_user_timeout(&stream);
-    Ok(RawIo::tcp(stream))
+    if let Some(timeout) = user_timeout {
+        set_user_timeout(&stream, timeout);
+    }
+    Ok(stream)
 }
 
 #[cfg(unix)]
@@ -49,12 +63,10 @@ async fn dial_unix(_: &str) -> io::Result<RawIo> {
 }
 
 #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-fn set_user_timeout(stream: &TcpStream) {
+fn set_user_timeout(stream: &TcpStream, timeout: Duration) {
     // Without it the connection works as well; only a dead peer is found later.
-    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(timeout));
 }
 
 #[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
-fn set_user_timeout(_: &TcpStream) {
-    let _ = USER_TIMEOUT;
-}
+fn set_user_timeout(_: &TcpStream, _: Duration) {}

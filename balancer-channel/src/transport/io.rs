@@ -73,6 +73,15 @@ impl RawIo {
         Self::new(Stream::Tcp(stream))
     }
 
+    /// The socket, where it is one.
+    #[cfg(test)]
+    pub(super) fn into_tcp(self) -> Option<TcpStream> {
+        match self.stream {
+            Stream::Tcp(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
     #[cfg(unix)]
     pub(super) fn unix(stream: tokio::net::UnixStream) -> Self {
         Self::new(Stream::Unix(stream))

@@ -39,6 +39,7 @@ mod wire;
 
 pub(crate) use connect::{Connector, Security};
 pub(crate) use connection::{H2Connection, H2Options, WeakConnection};
+pub(crate) use dial::{USER_TIMEOUT, dial_tcp};
 pub(crate) use fan::SharedBody;
 pub(crate) use keepalive::KeepaliveOptions;
 pub(crate) use limit::limited;

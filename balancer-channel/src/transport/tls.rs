@@ -96,7 +96,8 @@ impl TlsConfig {
         self
     }
 
-    /// The name (or IP address) that servers must prove, in place of the target's.
+    /// The name (or IP address) that backends must prove, in place of the target's. What a policy connects
+    /// to beside them ([`new_lookaside`](balancer_api::ClientConn::new_lookaside)) proves its own name.
     #[must_use]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
@@ -212,6 +213,14 @@ impl Error for TlsConfigError {
 // === impl TlsClient ===
 
 impl TlsClient {
+    /// For servers that are no backends: each must prove its own name.
+    pub(crate) fn for_others(&self) -> Self {
+        Self {
+            connector: self.connector.clone(),
+            server_name: None,
+        }
+    }
+
     /// Runs the handshake with a server that must prove `host`, unless the configuration names
     /// another.
     pub(crate) async fn handshake(
@@ -238,8 +247,7 @@ impl TlsClient {
     }
 }
 
-/// As policies get it, for connections of their own. Where the configuration overrides the name that
-/// servers must prove, theirs must prove it, too.
+/// As policies get it, for connections of their own.
 #[async_trait]
 impl TransportCredentials for TlsClient {
     async fn client_handshake(

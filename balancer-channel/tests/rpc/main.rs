@@ -7,6 +7,7 @@ mod support;
 mod credentials;
 mod hedging;
 mod limits;
+mod picks;
 mod policy_calls;
 mod retry;
 mod retry_limits;

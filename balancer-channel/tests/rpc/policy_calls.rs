@@ -13,7 +13,7 @@ use balancer_api::{
     Dialer, Io, NewSubConnOptions, Pick, PickError, PickOptions, Picker, Rejected, ResolveError,
     ResolvedAddrs, SubConn, SubConnState, TransportCredentials,
 };
-use balancer_channel::Channel;
+use balancer_channel::{Channel, TlsConfig};
 use balancer_testpeer::Backend;
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
@@ -44,7 +44,8 @@ impl Dialer for Names {
 /// What the policy was told.
 type Told = Arc<Mutex<Vec<String>>>;
 
-struct Asking(Told);
+/// Whether the adviser is dialled with the credentials that policies are handed.
+struct Asking(Told, bool);
 
 struct Asker {
     cc: Arc<dyn ClientConn>,
@@ -67,7 +68,7 @@ impl Builder for Asking {
     fn build(&self, cc: Arc<dyn ClientConn>, options: BuildOptions) -> Box<dyn Balancer> {
         Box::new(Asker {
             cc,
-            credentials: options.dial_creds,
+            credentials: options.dial_creds.filter(|_| self.1),
             dialer: options.dialer,
             told: self.0.clone(),
             backend: None,
@@ -154,6 +155,20 @@ impl Picker for Always {
 
 #[tokio::test(crate = "crate::support::harness")]
 async fn a_policy_asks_its_backend_and_an_adviser_over_tls() {
+    asks_both(true, "backend.test", |tls| tls).await;
+}
+
+/// Where backends prove another name than the target's, the adviser still proves its own: with the
+/// credentials that the policy was handed, and with none of its own.
+#[tokio::test(crate = "crate::support::harness")]
+async fn an_adviser_proves_its_own_name_whatever_backends_prove() {
+    for with_credentials in [true, false] {
+        let elsewhere = |tls: TlsConfig| tls.server_name("backend.test");
+        asks_both(with_credentials, "front.test", elsewhere).await;
+    }
+}
+
+async fn asks_both(with_credentials: bool, target: &str, tls: impl FnOnce(TlsConfig) -> TlsConfig) {
     let authority = Authority::new();
     let seen: Told = Told::default();
     let noting = |name: &str| {
@@ -170,14 +185,17 @@ async fn a_policy_asks_its_backend_and_an_adviser_over_tls() {
     let told = Told::default();
     let channel = built(
         Channel::builder(format!("ipv4:{}", backend.addr()))
-            .authority("backend.test")
-            .tls(authority.trusted())
+            .authority(target)
+            .tls(tls(authority.trusted()))
             .dialer(Arc::new(Names(adviser.addr())))
-            .policy(Arc::new(Asking(told.clone())))
+            .policy(Arc::new(Asking(told.clone(), with_credentials)))
             .default_service_config(r#"{"loadBalancingConfig":[{"asking":{}}]}"#),
     );
     // The policy lets RPCs go when both have answered.
-    let response = echo(&channel, text("hello")).await.expect("served");
+    let mut request = tonic::Request::new(text("hello"));
+    request.set_timeout(std::time::Duration::from_secs(20));
+    let response = echo(&channel, request).await;
+    let response = response.unwrap_or_else(|status| panic!("{status:?}: {:?}", told.lock()));
     assert_eq!(crate::support::backend(&response), "backend");
 
     let mut told = told.lock().expect("never poisoned").clone();
@@ -196,9 +214,9 @@ async fn a_policy_asks_its_backend_and_an_adviser_over_tls() {
     assert_eq!(
         seen,
         [
-            "/asking.adviser/Ask at adviser.test:443",
-            "/asking.backend/Ask at backend.test",
-            "/test.Echo/Unary at backend.test"
+            "/asking.adviser/Ask at adviser.test:443".to_owned(),
+            format!("/asking.backend/Ask at {target}"),
+            format!("/test.Echo/Unary at {target}")
         ]
     );
     let connections = backend.server.journal().accepted();

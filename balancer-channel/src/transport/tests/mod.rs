@@ -2,6 +2,8 @@
 
 mod admission;
 mod connect;
+#[cfg(target_os = "linux")]
+mod dial;
 mod end;
 mod faults;
 mod fuzz;

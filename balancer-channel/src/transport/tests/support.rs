@@ -43,6 +43,7 @@ pub(super) fn connector() -> Connector {
     Connector {
         security: Security::Plaintext,
         dialer: None,
+        user_timeout: None,
         authority: Authority::from_static("greeter.test"),
         user_agent: HeaderValue::from_static("test"),
         options: H2Options::default(),
