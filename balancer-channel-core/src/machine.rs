@@ -520,7 +520,8 @@ impl Machine {
             budget,
             left: budget,
             dialling_since: None,
-            tried: Vec::new(),
+            // Most SubConns have one address.
+            tried: Vec::with_capacity(1),
             last_dial: now,
             last_error: None,
             only,

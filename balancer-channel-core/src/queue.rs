@@ -111,6 +111,9 @@ struct Inner<C> {
     hurry: bool,
 }
 
+/// So many items are room for, whatever happens.
+const USUAL: usize = 256;
+
 // === impl Item ===
 
 impl<C> Item<C> {
@@ -187,6 +190,10 @@ impl<C> Queue<C> {
         let mut inner = lock(&self.inner);
         let item = inner.items.pop_front();
         inner.births -= usize::from(matches!(item, Some(Item::NewSubConn(..))));
+        if inner.items.is_empty() {
+            // What a very long list of addresses has made it.
+            inner.items.shrink_to(USUAL);
+        }
         item
     }
 

@@ -43,7 +43,8 @@ pub(crate) struct Actor<E: Env> {
     shared: Arc<Shared<E>>,
     timers: Timers,
 
-    sub_conns: BTreeMap<u64, SubEntry<E::Connection>>,
+    /// Boxed: the nodes of a map have room to spare.
+    sub_conns: BTreeMap<u64, Box<SubEntry<E::Connection>>>,
     /// State changes on their way to the policy, in order.
     deliveries: VecDeque<Delivery>,
     /// Attempts that run and count, and those that wait for a permit.
@@ -185,6 +186,10 @@ impl<E: Env> Actor<E> {
                 // No callback any more.
                 return false;
             }
+        }
+        if self.deliveries.is_empty() && self.dial_queue.is_empty() {
+            self.deliveries.shrink_to(BURST);
+            self.dial_queue.shrink_to(BURST);
         }
         self.settle();
         self.drop_retired();

@@ -1,6 +1,6 @@
 //! SubConns: the machines' actions carried out.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use balancer_api::{Address, ConnectivityState as State, StateCause, Status, SubConn, Timestamp};
 use futures_util::{
@@ -27,7 +27,7 @@ pub(super) struct SubEntry<C> {
     pub(super) machine: Machine,
     /// What the policy was told last. Behind the machine while a backend's health is not known.
     pub(super) told: State,
-    dials: BTreeMap<AttemptId, Dial>,
+    dials: Dials,
     /// The connections of the READY machine, oldest first; RPCs are given the first.
     pub(super) connected: Vec<Live<C>>,
     /// Whether the connections are to say when RPCs wait for a stream.
@@ -57,6 +57,10 @@ struct Dial {
     holds_permit: bool,
     keepalive_doublings: u32,
 }
+
+/// The attempts of one SubConn: one, as a rule, for which a map would make room for eleven. With
+/// 100,000 SubConns that is 100 MB.
+struct Dials(Vec<(AttemptId, Dial)>);
 
 /// A state change on its way to the policy.
 pub(super) struct Delivery {
@@ -96,13 +100,13 @@ impl<E: Env> Actor<E> {
             cell: cell.clone(),
             machine,
             told: State::Idle,
-            dials: BTreeMap::new(),
+            dials: Dials(Vec::new()),
             connected: Vec::new(),
             watched: false,
             settled_once: false,
             chatter: Chatter::default(),
         };
-        self.sub_conns.insert(cell.id, entry);
+        self.sub_conns.insert(cell.id, Box::new(entry));
     }
 
     pub(super) fn remove_sub_conn(&mut self, id: u64) {
@@ -325,7 +329,7 @@ impl<E: Env> Actor<E> {
             let Some(entry) = self.sub_conns.get_mut(&id) else {
                 continue;
             };
-            let Some(dial) = entry.dials.get_mut(&attempt) else {
+            let Some(dial) = entry.dials.get_mut(attempt) else {
                 continue;
             };
             let mut request = ConnectRequest::new(dial.address.clone());
@@ -376,7 +380,7 @@ impl<E: Env> Actor<E> {
 
     pub(super) fn release_permit(&mut self, id: u64, attempt: AttemptId) {
         let entry = self.sub_conns.get_mut(&id);
-        if let Some(dial) = entry.and_then(|entry| entry.dials.get_mut(&attempt)) {
+        if let Some(dial) = entry.and_then(|entry| entry.dials.get_mut(attempt)) {
             if std::mem::take(&mut dial.holds_permit) {
                 self.connecting -= 1;
             }
@@ -387,7 +391,7 @@ impl<E: Env> Actor<E> {
     /// Forgets an attempt, and ends it if it still runs.
     fn end_dial(&mut self, id: u64, attempt: AttemptId) {
         let entry = self.sub_conns.get_mut(&id);
-        let Some(dial) = entry.and_then(|entry| entry.dials.remove(&attempt)) else {
+        let Some(dial) = entry.and_then(|entry| entry.dials.remove(attempt)) else {
             return;
         };
         if let Some(running) = dial.running {
@@ -409,7 +413,7 @@ impl<E: Env> Actor<E> {
         let dial = self
             .sub_conns
             .get(&id)
-            .and_then(|entry| entry.dials.get(&attempt));
+            .and_then(|entry| entry.dials.get(attempt));
         let dial = dial.map(|dial| (dial.address.clone(), dial.keepalive_doublings));
         let Some((address, keepalive_doublings)) = dial else {
             if let Ok(unwanted) = result {
@@ -524,5 +528,33 @@ impl<E: Env> Actor<E> {
     pub(super) fn connections(&self) -> Vec<Arc<E::Connection>> {
         let connected = self.sub_conns.values().flat_map(|entry| &entry.connected);
         connected.map(|live| live.connection.clone()).collect()
+    }
+}
+
+// === impl Dials ===
+
+impl Dials {
+    fn insert(&mut self, id: AttemptId, dial: Dial) {
+        self.0.reserve_exact(1);
+        self.0.push((id, dial));
+    }
+
+    fn get(&self, id: AttemptId) -> Option<&Dial> {
+        let mut all = self.0.iter();
+        all.find(|(of, _)| *of == id).map(|(_, dial)| dial)
+    }
+
+    fn get_mut(&mut self, id: AttemptId) -> Option<&mut Dial> {
+        let mut all = self.0.iter_mut();
+        all.find(|(of, _)| *of == id).map(|(_, dial)| dial)
+    }
+
+    fn remove(&mut self, id: AttemptId) -> Option<Dial> {
+        let at = self.0.iter().position(|(of, _)| *of == id)?;
+        let (_, dial) = self.0.swap_remove(at);
+        if self.0.is_empty() {
+            self.0 = Vec::new();
+        }
+        Some(dial)
     }
 }
