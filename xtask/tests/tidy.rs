@@ -401,6 +401,8 @@ fn after_each_test_of_a_channel_it_is_looked_for_leaks() {
     for good in [
         harness,
         broken,
+        "#[tokio::test(start_paused = true, crate = \"crate::support::harness\")]\n",
+        "#[tokio::test(\n    start_paused = true,\n    crate = \"crate::support::harness\"\n)]\n",
         "// Leaks: none are possible.\n#[tokio::test]\n",
         "    // Leaks: the servers'.\n    let home = runtime::Runtime::new();\n",
         "#[test]\nfn plain() {}\n",

@@ -15,7 +15,10 @@ const FIXTURE: &[&str] = &[
 ];
 
 /// What a test says where its harness is.
-const HARNESS: &str = "#[tokio::test(crate = \"crate::";
+const HARNESS: &str = "crate = \"crate::";
+
+/// How a test begins that has a runtime.
+const TEST: &str = "#[tokio::test";
 
 /// What opens the comment of who makes a runtime or a core for himself.
 const REASON: &str = "// Leaks: ";
@@ -49,9 +52,14 @@ pub fn leak_checks(tree: &Tree) -> LeakChecks {
                 reason |= line.starts_with(REASON);
                 continue;
             }
-            // A long attribute is broken after its bracket.
-            let next = line.ends_with('(').then(|| lines.get(number + 1)).flatten();
-            match kind(&format!("{line}{}", next.unwrap_or(&""))) {
+            // A long attribute is broken into lines.
+            let rest =
+                lines[number..].split_inclusive(|part| part.ends_with(')') || part.ends_with(']'));
+            let whole = match line.starts_with(TEST) {
+                true => rest.take(1).flatten().copied().collect(),
+                false => line.to_owned(),
+            };
+            match kind(&whole) {
                 Some(Line::Checked) => checks.checked += 1,
                 Some(Line::Plain) => checks.checked += usize::from(in_fixture),
                 Some(Line::Bare(_)) if reason => checks.reasons += 1,
@@ -78,10 +86,10 @@ enum Line {
 }
 
 fn kind(line: &str) -> Option<Line> {
-    if line.starts_with(HARNESS) && line.contains("harness\"") {
+    if line.starts_with(TEST) && line.contains(HARNESS) && line.contains("harness\"") {
         return Some(Line::Checked);
     }
-    if line.starts_with("#[tokio::test") {
+    if line.starts_with(TEST) {
         return Some(Line::Bare(
             "a test of a channel must run in `support/harness.rs`, by `crate = ...`, or say why not: `// Leaks: ...`",
         ));
