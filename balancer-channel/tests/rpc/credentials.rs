@@ -8,17 +8,19 @@ use std::{
     time::Duration,
 };
 
-use balancer_api::Code as PolicyCode;
+use balancer_api::{
+    AuthInfo, Code as PolicyCode, HandshakeError, Io, SecurityLevel, TransportCredentials,
+};
 use balancer_channel::{
     BuildError, CallCredentials, CallInfo, Channel, ChannelBuilder, PerCallCredentials,
 };
-use balancer_testpeer::{Answer, Backend};
+use balancer_testpeer::{Answer, Backend, Behaviour, Server, frame::kind};
 use tonic::{Code, Request, Status, metadata::MetadataMap};
 
 use crate::{
     secured::{Authority, Secured},
     stage::{Stage, built},
-    support::{Text, echo, text},
+    support::{Text, echo, pipes::piped, text},
 };
 
 const SECRET: &str = "S3CR3T-5f2d";
@@ -123,6 +125,112 @@ async fn credentials_of_the_channel_and_of_the_call_are_sent() {
     assert_eq!(asked[0].authority, "backend.test");
     assert_eq!(asked[0].service_url(), "https://backend.test/test.Echo");
     channel.close().await;
+}
+
+/// What the protocol itself says is not for credentials to say.
+#[tokio::test(crate = "crate::support::harness")]
+async fn reserved_names_are_left_out() {
+    struct Greedy;
+
+    const RESERVED: [&str; 6] = [
+        "grpc-timeout",
+        "grpc-encoding",
+        "grpc-previous-rpc-attempts",
+        "te",
+        "content-type",
+        "user-agent",
+    ];
+
+    #[async_trait::async_trait]
+    impl CallCredentials for Greedy {
+        async fn metadata(&self, _: &CallInfo) -> Result<MetadataMap, Status> {
+            let mut metadata = http::HeaderMap::new();
+            for name in RESERVED {
+                metadata.insert(name, http::HeaderValue::from_static("forged"));
+            }
+            metadata.insert("x-extra", http::HeaderValue::from_static("first"));
+            metadata.append("x-extra", http::HeaderValue::from_static("second"));
+            Ok(MetadataMap::from_headers(metadata))
+        }
+    }
+
+    let authority = Authority::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let writing = seen.clone();
+    let backend = Backend::new("a").answers(move |request| {
+        let headers = request.headers.iter().map(|(name, value)| {
+            let [name, value] = [name, value].map(String::from_utf8_lossy);
+            format!("{name}: {value}")
+        });
+        writing.lock().expect("never poisoned").extend(headers);
+        Answer::Echo
+    });
+    let server = Secured::start(&authority, "backend.test", backend).await;
+    let channel = built(
+        Channel::builder(format!("ipv4:{}", server.addr()))
+            .authority("backend.test")
+            .tls(authority.trusted()),
+    );
+    echo(&channel, with(Greedy)).await.expect("served");
+    channel.close().await;
+    let seen = seen.lock().expect("never poisoned").clone();
+    assert!(seen.iter().all(|line| !line.contains("forged")), "{seen:?}");
+    for value in ["first", "second"] {
+        assert!(seen.contains(&format!("x-extra: {value}")), "{seen:?}");
+    }
+}
+
+/// On the wire, too: neither end keeps the secret in its header table.
+#[tokio::test(start_paused = true, crate = "crate::support::harness")]
+async fn what_is_fetched_is_never_indexed() {
+    /// Encryption is not what is tried here.
+    #[derive(Debug)]
+    struct Claimed;
+
+    #[async_trait::async_trait]
+    impl TransportCredentials for Claimed {
+        async fn client_handshake(
+            &self,
+            _: &str,
+            io: Box<dyn Io>,
+        ) -> Result<(Box<dyn Io>, AuthInfo), HandshakeError> {
+            let level = SecurityLevel::PrivacyAndIntegrity;
+            Ok((io, AuthInfo::new("claimed", level)))
+        }
+    }
+
+    /// RFC 7541, 6.2.3: never indexed, with the name `authorization`, the 23rd of the static table.
+    const NEVER_INDEXED: [u8; 2] = [0x1f, 23 - 15];
+
+    let blocks = Arc::new(Mutex::new(Vec::new()));
+    let writing = blocks.clone();
+    let peer = Behaviour::new(move |mut conn| {
+        let blocks = writing.clone();
+        async move {
+            conn.handshake().await?;
+            while let Some(frame) = conn.read_frame().await? {
+                if frame.kind == kind::HEADERS {
+                    let block = frame.payload.to_vec();
+                    blocks.lock().expect("never poisoned").push(block);
+                    conn.reply_ok(frame.stream, b"").await?;
+                }
+            }
+            Ok(())
+        }
+    });
+    let server = Arc::new(Server::in_memory(peer));
+    let builder = piped(std::slice::from_ref(&server)).credentials(Arc::new(Claimed));
+    let channel = built(builder.call_credentials(Arc::new(Token::default())));
+    for _ in 0..2 {
+        echo(&channel, text("hello")).await.expect("served");
+    }
+    channel.close().await;
+    let blocks = blocks.lock().expect("never poisoned").clone();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let marked = block.windows(2).any(|two| two == NEVER_INDEXED);
+        assert!(marked, "{}", block.escape_ascii());
+    }
 }
 
 #[tokio::test(crate = "crate::support::harness")]

@@ -1,13 +1,28 @@
 //! `hedgingPolicy`: attempts side by side, of which one wins.
 
+use std::time::Duration;
+
 use balancer_api::Code as PolicyCode;
+use balancer_channel::Channel;
 use balancer_testpeer::Answer;
-use tonic::{Code, Request};
+use tonic::{Code, IntoRequest, Request, Response, Status};
 
 use crate::{
     stage::{Stage, built, millis, pushing_back, unavailable},
-    support::{echo, text},
+    support::{Text, text},
 };
+
+/// Longer than anything here takes: a hang must fail.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn echo(
+    channel: &Channel,
+    request: impl IntoRequest<Text>,
+) -> Result<Response<Text>, Status> {
+    let rpc = crate::support::echo(channel, request);
+    let ended = tokio::time::timeout(PATIENCE, rpc).await;
+    ended.expect("must end")
+}
 
 const THREE: &str = r#""hedgingPolicy":{"maxAttempts":3,"hedgingDelay":"0.1s",
     "nonFatalStatusCodes":["UNAVAILABLE","ABORTED"]}"#;
@@ -210,7 +225,9 @@ async fn a_stream_of_requests_reaches_every_attempt() {
         sender.send(text("three")).expect("wanted");
         drop(sender);
     };
-    let (words, ()) = tokio::join!(words, later);
+    let both = async { tokio::join!(words, later) };
+    let ended = tokio::time::timeout(PATIENCE, both).await;
+    let (words, ()) = ended.expect("must end");
     assert_eq!(words.expect("served"), ["one", "two", "three"]);
     assert_eq!(
         stage.seen().len(),

@@ -1,17 +1,18 @@
 //! TLS: who is trusted, and who is not.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        RootCertStore, ServerConfig,
+        HandshakeKind, RootCertStore, ServerConfig,
         crypto::ring::default_provider,
         pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
         server::WebPkiClientVerifier,
     },
+    server::TlsStream,
 };
 
 use super::support::{Ends, call, connector, echo, listen, read};
@@ -52,6 +53,17 @@ impl Authority {
 
 /// A server that proves `identity`, speaks `alpn`, and demands clients of `clients`.
 async fn serve(identity: &Identity, alpn: &[&[u8]], clients: Option<&Authority>) -> String {
+    let acceptor = acceptor(identity, alpn, clients);
+    let (listener, address) = listen().await;
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(answer(acceptor.clone(), socket));
+        }
+    });
+    address
+}
+
+fn acceptor(identity: &Identity, alpn: &[&[u8]], clients: Option<&Authority>) -> TlsAcceptor {
     let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .expect("versions");
@@ -72,20 +84,16 @@ async fn serve(identity: &Identity, alpn: &[&[u8]], clients: Option<&Authority>)
         .with_single_cert(vec![identity.certificate.der().clone()], key)
         .expect("an identity");
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let (listener, address) = listen().await;
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            tokio::spawn(answer(acceptor.clone(), socket));
-        }
-    });
-    address
+    TlsAcceptor::from(Arc::new(config))
 }
 
 async fn answer(acceptor: TlsAcceptor, socket: TcpStream) {
-    let Ok(stream) = acceptor.accept(socket).await else {
-        return;
-    };
+    if let Ok(stream) = acceptor.accept(socket).await {
+        answer_on(stream).await;
+    }
+}
+
+async fn answer_on(stream: TlsStream<TcpStream>) {
     let Ok(mut connection) = h2::server::handshake(stream).await else {
         return;
     };
@@ -121,6 +129,34 @@ async fn a_proven_server_is_served() {
         .await
         .expect("begun");
     read(response, &Ends::default()).await.expect("whole");
+}
+
+/// A server that would resume sessions has to prove itself anew each time.
+#[tokio::test]
+async fn sessions_are_not_resumed() {
+    let authority = Authority::new();
+    let acceptor = acceptor(&authority.issue("greeter.test", |_| {}), &[b"h2"], None);
+    let (listener, address) = listen().await;
+    let kinds = Arc::new(Mutex::new(Vec::new()));
+    let seen = kinds.clone();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let stream = acceptor.accept(socket).await.expect("a handshake");
+            let kind = stream.get_ref().1.handshake_kind();
+            seen.lock().expect("never poisoned").push(kind);
+            tokio::spawn(answer_on(stream));
+        }
+    });
+    let connector = secured(&trusting(&authority));
+    for _ in 0..3 {
+        let connected = connector.connect(&address, None).await.expect("ready");
+        // Tickets come with the first answer at the latest.
+        let request = connected.connection.send(call(b"secret"));
+        let response = request.await.expect("begun");
+        read(response, &Ends::default()).await.expect("whole");
+    }
+    let kinds = kinds.lock().expect("never poisoned").clone();
+    assert_eq!(kinds, [Some(HandshakeKind::Full); 3]);
 }
 
 #[tokio::test]
