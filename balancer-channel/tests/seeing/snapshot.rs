@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use balancer_api::{ConnectivityState as State, Endpoint};
-use balancer_channel::{Channel, ManualResolver, Resolution, WaitForReady};
+use balancer_channel::{
+    Channel, ManualResolver, Resolution, Snapshot, SubConnSnapshot, WaitForReady,
+};
 use balancer_testpeer::{Answer, Backend, Ending, Server};
 use tonic::Request;
 
@@ -17,15 +19,20 @@ fn patient() -> Request<crate::support::Text> {
     request
 }
 
-/// Waits until the snapshot has `line`.
-async fn until(channel: &Channel, line: &str) {
+/// Waits until the snapshot has a line that ends in `end`.
+async fn until(channel: &Channel, end: &str) {
     let shown = async {
-        while !channel.snapshot().to_string().lines().any(|it| it == line) {
+        while !channel
+            .snapshot()
+            .to_string()
+            .lines()
+            .any(|line| line.ends_with(end))
+        {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     let shown = tokio::time::timeout(Duration::from_secs(60), shown).await;
-    shown.unwrap_or_else(|_| panic!("must show {line:?}:\n{}", channel.snapshot()));
+    shown.unwrap_or_else(|_| panic!("must show {end:?}:\n{}", channel.snapshot()));
 }
 
 #[tokio::test(crate = "crate::support::harness", start_paused = true)]
@@ -71,19 +78,19 @@ async fn after_failures() {
     for _ in 0..5 {
         echo(&channel, patient()).await.expect("served");
     }
-    let failed = "SubConn 2 TRANSIENT_FAILURE to 10.0.0.1:1: 0 streams, 0 calls, last error \
+    let failed = "TRANSIENT_FAILURE to 10.0.0.1:1: 0 streams, 0 calls, last error \
         UNAVAILABLE: 10.0.0.1:1: no HTTP/2 connection within the connect deadline of 20s";
     let connecting = failed.replace("TRANSIENT_FAILURE", "CONNECTING");
     until(&channel, &connecting).await;
     let snapshot = channel.snapshot();
-    let error = snapshot.sub_conns[1].last_error.as_ref();
+    let error = sub_conn_to(&snapshot, "10.0.0.1:1").last_error.as_ref();
     assert!(error.is_some(), "{snapshot}");
 
     servers[0].kill(Ending::Close).await;
     servers[0].restart().await.expect("a script");
     echo(&channel, patient()).await.expect("served again");
     let snapshot = channel.snapshot();
-    let sub_conn = &snapshot.sub_conns[0];
+    let sub_conn = sub_conn_to(&snapshot, "10.0.0.0:1");
     assert_eq!((sub_conn.state, sub_conn.calls), (State::Ready, 6));
     let line = sub_conn.to_string();
     assert!(
@@ -92,6 +99,12 @@ async fn after_failures() {
     );
     channel.close().await;
     assert_eq!(channel.snapshot().state, State::Shutdown);
+}
+
+/// round_robin makes them from any point of the list on.
+fn sub_conn_to<'a>(snapshot: &'a Snapshot, address: &str) -> &'a SubConnSnapshot {
+    let to = |it: &&SubConnSnapshot| it.addresses.iter().any(|a| a.addr() == address);
+    snapshot.sub_conns.iter().find(to).expect("it is listed")
 }
 
 /// Who is about to take over, and who waits for what.
