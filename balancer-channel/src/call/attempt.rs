@@ -265,17 +265,20 @@ impl Attempt {
                 self.extra.get_or_insert_default().throttle = Some(throttle.clone());
             }
             let rules = self.core.env().rules();
-            // A config can lower what the application allows, not raise it.
-            let configured = method.and_then(|method| method.max_request_message_bytes);
-            let max_request = [rules.max_request_message, configured]
-                .into_iter()
-                .flatten();
-            if let Some(max) = max_request.min() {
-                self.request.body.map(|body| limited(body, max));
+            let mut max_request = rules.max_request_message;
+            if let Some(method) = method {
+                // A config can lower what the application allows, not raise it.
+                if let Some(max) = method.max_request_message_bytes {
+                    max_request = Some(max_request.map_or(max, |allowed| allowed.min(max)));
+                }
+                if let Some(max) = method.max_response_message_bytes
+                    && max < rules.max_response_message
+                {
+                    self.extra.get_or_insert_default().max_response = Some(max);
+                }
             }
-            let configured = method.and_then(|method| method.max_response_message_bytes);
-            if let Some(max) = configured.filter(|max| *max < rules.max_response_message) {
-                self.extra.get_or_insert_default().max_response = Some(max);
+            if let Some(max) = max_request {
+                self.request.body.map(|body| limited(body, max));
             }
             if let Some(method) = method {
                 if let Some(timeout) = method.timeout {
