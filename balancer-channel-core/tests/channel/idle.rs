@@ -21,6 +21,31 @@ fn a_channel_is_idle_until_somebody_wants_it() {
     );
 }
 
+/// Whoever keeps up sees each of them; whoever does not gets the last ones, and hears of the loss.
+#[test]
+fn a_thousand_quick_changes_come_in_order() {
+    let fixture = Fixture::new("x");
+    let (mut quick, mut late) = (fixture.core.states(), fixture.core.states());
+    assert_eq!(unread(&mut quick), [State::Idle]);
+    let turn = [State::Connecting, State::Ready, State::Idle];
+    for n in 0..334 {
+        fixture.core.connect();
+        fixture.run();
+        fixture.core.enter_idle();
+        fixture.run();
+        assert_eq!(unread(&mut quick), turn, "turn {n}");
+    }
+    assert!(!quick.lagged());
+    assert!(late.lagged());
+    let last: Vec<State> = turn.into_iter().cycle().skip(2).take(64).collect();
+    assert_eq!(
+        unread(&mut late),
+        last,
+        "the newest 64, up to the state of now"
+    );
+    assert!(!late.lagged(), "said once");
+}
+
 #[test]
 fn asking_for_the_state_may_wake_it() {
     let fixture = Fixture::new("x");
