@@ -142,10 +142,16 @@ impl<E: Env> Core<E> {
                 }
             })
             .collect();
+        // What RPCs see, which those who watch hear a moment later: an RPC that has just failed is to
+        // find the state that failed it.
+        let state = match &*shared.cell.load() {
+            Some(published) => published.state,
+            None => shared.watch.state(),
+        };
         let policy = lock(&shared.policy);
         Snapshot {
             target: shared.settings.target.clone(),
-            state: shared.watch.state(),
+            state,
             policy: policy.current.clone(),
             pending_policy: policy.pending.clone(),
             service_config: policy.service_config.clone(),
