@@ -2,11 +2,34 @@
 
 mod support;
 
+use std::{sync::Arc, time::Duration};
+
 use balancer_channel::Channel;
-use balancer_testpeer::{Backend, Server};
+use balancer_testpeer::{Answer, Backend, Server};
 use support::{backend, echo, text};
 
 const ROUND_ROBIN: &str = r#"{"loadBalancingConfig":[{"round_robin":{}}]}"#;
+
+/// Turns are turns: a backend that is slow gets as many as the others.
+#[tokio::test(crate = "crate::support::harness", start_paused = true)]
+async fn a_slow_backend_among_fast_ones_gets_as_many_rpcs() {
+    let echoing = |name: &str, millis| {
+        let answer = Answer::Echo.after(Duration::from_millis(millis));
+        Arc::new(Server::in_memory(Backend::new(name).answer(answer)))
+    };
+    let servers = [echoing("a", 1), echoing("b", 1_000), echoing("c", 1)];
+    let channel = support::pipes::piped(&servers).warm_up(Duration::from_secs(5));
+    let channel = channel.build().expect("a channel");
+    let rpcs = (0..30).map(|_| echo(&channel, text("hello")));
+    let mut served = std::collections::BTreeMap::new();
+    for response in futures_util::future::join_all(rpcs).await {
+        let response = response.expect("an answer");
+        *served.entry(backend(&response)).or_insert(0) += 1;
+    }
+    let each = ["a", "b", "c"].map(|name| (name.to_owned(), 10));
+    assert_eq!(served, each.into());
+    channel.close().await;
+}
 
 #[tokio::test(crate = "crate::support::harness")]
 async fn rpcs_go_round_the_backends_in_turn() {
@@ -19,7 +42,7 @@ async fn rpcs_go_round_the_backends_in_turn() {
     let channel = Channel::builder(format!("ipv4:{}", addresses.join(",")))
         .plaintext()
         .default_service_config(ROUND_ROBIN)
-        .warm_up(std::time::Duration::from_secs(5))
+        .warm_up(Duration::from_secs(5))
         .build()
         .expect("a channel");
     let mut seen = Vec::new();

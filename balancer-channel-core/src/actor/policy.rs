@@ -69,6 +69,9 @@ enum Role {
 /// So long without a panic, and the next one starts with the shortest wait again.
 const CALM: Duration = Duration::from_secs(10);
 
+/// No callback of a policy takes so long, unless it waits for something or has lost its way.
+const SLOW: Duration = Duration::from_millis(100);
+
 impl Repick {
     fn wait(&mut self, backoff: &Backoff, now: Timestamp, env: &impl Env) -> Duration {
         if self.since.is_some_and(|since| now - since >= CALM) {
@@ -212,12 +215,30 @@ impl<E: Env> Actor<E> {
 
     fn call<R>(&mut self, role: Role, callback: impl FnOnce(&mut Child) -> R) -> Option<R> {
         let queue = self.shared.queue.clone();
+        let started = self.shared.env.now();
         let child = self.instance(role)?.child.as_mut()?;
         let (result, staged) = queue.during_callback(|| callback(child));
+        self.look_at_the_clock(role, started);
         for item in staged {
             self.handle(item);
         }
         result.map_err(|message| self.panicked(role, &message)).ok()
+    }
+
+    /// Tells of a callback that has held up everything else of its channel for long. RPCs go on being
+    /// picked for meanwhile, and other channels do not notice.
+    fn look_at_the_clock(&mut self, role: Role, started: Timestamp) {
+        let now = self.shared.env.now();
+        if now - started < SLOW {
+            return;
+        }
+        let Some(untold) = self.chatter.may_speak(now) else {
+            return;
+        };
+        if let Some(instance) = self.instance(role) {
+            let policy = &instance.name;
+            tracing::warn!(%policy, took = ?(now - started), untold, "the LB policy blocked its channel");
+        }
     }
 
     /// Gives an event to the policy that it belongs to.

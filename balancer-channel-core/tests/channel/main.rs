@@ -3,6 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../../../balancer-channel/tests/seeing/scribe.rs"]
+#[allow(dead_code, reason = "not every line of it is for these tests")]
+mod scribe;
+
 mod calls;
 mod close;
 mod costs;

@@ -1,15 +1,48 @@
 //! One caller, one call at a time, nothing before build and nothing after close.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use balancer_api::{
     Address, ConnectivityState as State, NewSubConnError, NewSubConnOptions, PickError, Reconnect,
 };
 
-use crate::support::{Answer, Event, Fixture, Flow};
+use crate::{
+    scribe::Log,
+    support::{Answer, Event, Fixture, Flow},
+};
+
+#[test]
+fn a_callback_that_holds_its_channel_up_is_told_of() {
+    let log = Log::of(tracing::Level::WARN);
+    let fixture = Fixture::new("x");
+    fixture.connect();
+    let slow = |fixture: &Fixture, millis| {
+        let sim = fixture.sim.clone();
+        fixture.a.hook(move |_, event| {
+            if matches!(event, Event::Addrs(_)) {
+                sim.advance_clock(Duration::from_millis(millis));
+            }
+            Flow::Default
+        });
+    };
+    slow(&fixture, 99);
+    fixture.resolve("x y");
+    assert_eq!(log.take(), [""; 0], "that was quick");
+    slow(&fixture, 150);
+    fixture.resolve("x");
+    log.line(&[
+        "the LB policy blocked its channel",
+        "policy=a",
+        "took=150ms",
+    ]);
+    assert_eq!(fixture.rpc().outcome(), "x");
+}
 
 #[test]
 fn a_story_from_build_to_close() {
