@@ -31,8 +31,9 @@ use super::{
     wire::Wire,
 };
 
-/// How many cancelled streams are remembered, for a second each.
-const CANCELLED_STREAMS: usize = 4096;
+/// How many cancelled streams are remembered, for a second each: as many as a storm of cancellations
+/// makes on one connection. Half a KiB each while it lasts.
+const CANCELLED_STREAMS: usize = 65_536;
 
 /// What `h2` may spend on small DATA frames that nobody has read: it counts each as 256 bytes or so.
 const UNREAD_DATA_FRAMES: usize = 32 * 1024 * 1024;
