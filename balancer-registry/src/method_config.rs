@@ -190,13 +190,14 @@ impl Names {
             return None;
         }
         let fields = Fields::read(value, path, &METHOD_NAME, unknown, report)?;
-        let service = fields.string("service", report);
-        let method = fields.string("method", report).unwrap_or_default();
-        let service = match (service, fields.value("service")) {
-            // Reported already.
-            (None, Some(_)) => return None,
-            (service, _) => service.unwrap_or_default(),
+        // `None` where it is no string, which is reported then: as if it were not there it would be
+        // another name, and may be somebody else's.
+        let mut part = |field| match (fields.string(field, report), fields.value(field)) {
+            (None, Some(_)) => None,
+            (text, _) => Some(text.unwrap_or_default()),
         };
+        let (service, method) = (part("service"), part("method"));
+        let (service, method) = (service?, method?);
         if service.is_empty() && !method.is_empty() {
             let rule = "a method needs a service";
             report.error(path, value.raw(), rule);

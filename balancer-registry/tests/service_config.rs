@@ -926,3 +926,13 @@ fn debug_shows_no_configuration() {
     }
     assert_eq!(config.json(), json);
 }
+
+#[test]
+fn a_name_that_is_none_is_not_taken_for_another() {
+    let json =
+        r#"{"methodConfig":[{"name":[{"service":"d","method":7}]},{"name":[{"service":"d"}]}]}"#;
+    // The second one is right.
+    let errors = refuse(json);
+    let paths: Vec<&str> = errors.iter().map(|(path, ..)| &**path).collect();
+    assert_eq!(paths, ["methodConfig[0].name[0].method"]);
+}

@@ -102,6 +102,8 @@ fn plaintext(target: &str) -> Channel {
     let builder = builder.default_service_config(ROUND_ROBIN);
     builder
         .warm_up(Duration::from_secs(5))
+        // For "10 MiB both ways": 4 MiB are received otherwise.
+        .max_response_message_bytes(16 << 20)
         .build()
         .expect("a channel")
 }
