@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use balancer_api::ConnectivityState;
 use balancer_channel::{Backoff, Channel};
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use h2::client::SendRequest;
-use tokio::net::TcpStream;
 
-use crate::{caller::Error, clock, contenders::Backends};
+use crate::{
+    caller::Error,
+    clock,
+    contenders::{Backends, raw_h2},
+};
 
 /// Who connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +57,8 @@ pub async fn connect(who: Who, addresses: Vec<String>) -> Result<Cost, Error> {
             Ok(cost)
         }
         Who::BareH2 => {
-            let all = stream::iter(addresses)
-                .map(bare)
-                .buffer_unordered(AT_A_TIME);
+            let all = stream::iter(&addresses).map(|address| raw_h2::connect(address));
+            let all = all.buffer_unordered(AT_A_TIME);
             let all: Vec<_> = all.collect().await;
             let held: Vec<_> = all.into_iter().collect::<Result<_, _>>()?;
             let cost = spent(cpu()?);
@@ -66,20 +66,6 @@ pub async fn connect(who: Who, addresses: Vec<String>) -> Result<Cost, Error> {
             Ok(cost)
         }
     }
-}
-
-/// A connection with the settings of the channel's.
-async fn bare(address: String) -> Result<SendRequest<Bytes>, Error> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (handle, connection) = h2::client::Builder::new()
-        .enable_push(false)
-        .initial_window_size(1 << 20)
-        .initial_connection_window_size(1 << 21)
-        .handshake::<_, Bytes>(stream)
-        .await?;
-    tokio::spawn(connection);
-    Ok(handle.ready().await?)
 }
 
 /// CPU of this process while a channel has nothing to do: all its backends are there, or, if `down`,

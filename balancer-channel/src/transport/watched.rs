@@ -10,7 +10,7 @@ use std::{
 use balancer_api::{Code, Status};
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tokio::time::Instant;
 use tonic::body::Body;
 
@@ -239,10 +239,6 @@ impl<H: EndHook> http_body::Body for WatchedBody<H> {
     fn is_end_stream(&self) -> bool {
         let state = self.0.state();
         state.open.is_none() && state.ready.is_empty() && state.end.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
     }
 }
 

@@ -36,6 +36,23 @@ fn frame_length(start: &[u8]) -> usize {
     PREFIX + length.map_or(0, |bytes| u32::from_be_bytes(bytes) as usize)
 }
 
+/// One connection, with the windows of `direct_h2`.
+///
+/// # Errors
+/// It fails.
+pub async fn connect(address: &str) -> Result<SendRequest<Bytes>, Error> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (handle, connection) = h2::client::Builder::new()
+        .enable_push(false)
+        .initial_window_size(1 << 20)
+        .initial_connection_window_size(1 << 21)
+        .handshake::<_, Bytes>(stream)
+        .await?;
+    tokio::spawn(connection);
+    Ok(handle.ready().await?)
+}
+
 // === impl RawH2 ===
 
 impl RawH2 {
@@ -46,16 +63,7 @@ impl RawH2 {
     pub async fn connect(addresses: &[String]) -> Result<Self, Error> {
         let mut handles = Vec::new();
         for address in addresses {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let (handle, connection) = h2::client::Builder::new()
-                .enable_push(false)
-                .initial_window_size(1 << 20)
-                .initial_connection_window_size(1 << 21)
-                .handshake::<_, Bytes>(stream)
-                .await?;
-            tokio::spawn(connection);
-            handles.push((handle.ready().await?, head(address)?));
+            handles.push((connect(address).await?, head(address)?));
         }
         let next = AtomicUsize::new(0);
         Ok(Self(Arc::new(Inner { handles, next })))
