@@ -9,8 +9,8 @@ use clap::Args;
 use crate::report::Outcome;
 use crate::workspace::{Workspace, run as run_command};
 use crate::{
-    bench, conformance, hygiene, interop, loom, mutants, new_policy, newcomer, pains, reliability,
-    sim_channel, tidy,
+    bench, breaks, conformance, hygiene, interop, loom, mutants, new_policy, newcomer, pains,
+    reliability, sim_channel, tidy,
 };
 
 /// The time CI may take on a cold machine with two cores.
@@ -83,6 +83,10 @@ pub const STEPS: &[Step] = &[
     Step {
         name: "mutants",
         run: mutants::run_all,
+    },
+    Step {
+        name: "breaks",
+        run: breaks::run_all,
     },
     Step {
         name: "bench",

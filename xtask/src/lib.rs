@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod breaks;
 pub mod ci;
 pub mod codegen;
 pub mod conformance;

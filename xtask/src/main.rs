@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::{
-    bench, ci, codegen, conformance, fuzz, hygiene, interop, mutants, new_policy, newcomer, pains,
-    reliability, report::Outcome, sim_channel, tidy, workspace::Workspace,
+    bench, breaks, ci, codegen, conformance, fuzz, hygiene, interop, mutants, new_policy, newcomer,
+    pains, reliability, report::Outcome, sim_channel, tidy, workspace::Workspace,
 };
 
 /// Development commands of the workspace.
@@ -43,6 +43,8 @@ enum Command {
     Conformance(conformance::Options),
     /// The kill table: what the kit catches, and how soon.
     Mutants(mutants::Options),
+    /// Rules of the channel, broken on purpose: each test must see its own.
+    Breaks(breaks::Options),
     /// The channel in virtual time, one world of faults for each seed.
     SimChannel(sim_channel::Options),
     /// Texts, peers and scripts that nobody thought of, in numbers.
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Conformance(options) => conformance::run(&workspace, &options),
         Command::Mutants(options) => mutants::run(&workspace, &options),
+        Command::Breaks(options) => breaks::run(&workspace, &options),
         Command::SimChannel(options) => sim_channel::run(&workspace, &options),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::NewPolicy(options) => new_policy::run(&workspace, &options),
