@@ -158,18 +158,19 @@ fn the_loss_of_the_last_is_as_the_loss_of_the_only_one() {
     assert_eq!(rig.due(MachineTimer::Backoff), Some(seconds(1.0)));
 }
 
-/// Unless it had earned nothing: then the longer of the two waits is over first.
+/// Unless it had earned nothing: then the longer of the two waits is over first, here that for another.
 #[test]
 fn a_last_one_that_has_earned_nothing_is_backed_off() {
     let mut rig = Rig::new(Reconnect::WhenAsked, "a");
-    rig.allow(2).connect().succeed("a").crowd().fail("a");
-    rig.pass(seconds(0.5)).lose();
+    rig.allow(2).connect().succeed("a");
+    rig.pass(seconds(0.25)).crowd().fail("a");
+    rig.pass(seconds(0.25)).lose();
     assert_eq!(
         rig.log(),
         "C, dial a, R(a), dial a, no more(a refused), release a, resolve, I(reset)"
     );
     assert_eq!(rig.connect().log(), "C, TF(reset)");
-    assert_eq!(rig.due(MachineTimer::Backoff), Some(seconds(0.5)));
+    assert_eq!(rig.due(MachineTimer::Backoff), Some(seconds(0.75)));
 }
 
 #[test]

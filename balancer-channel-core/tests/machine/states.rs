@@ -73,8 +73,10 @@ fn all_must_fail_before_the_subconn_does() {
 
 #[test]
 fn a_proven_connection_that_is_lost_is_redialled_at_once() {
+    // After a failed pass the wait is 1.6 s: of an unproven connection's it would not be over.
     let mut rig = Rig::new(Immediately, "a b");
-    rig.connect().fail("a").succeed("b").pass(seconds(1.0));
+    rig.connect().fail("a").fail("b").pass(seconds(1.0));
+    rig.fail("a").succeed("b").pass(seconds(1.0));
     rig.log();
     rig.lose();
     assert_eq!(rig.log(), "release b, resolve, C(reset), dial a");

@@ -88,21 +88,26 @@ pub(super) fn cancelled_call(stage: &mut Stage) -> Check {
     let me = stage.begin()?;
     stage.peer("a", Peer::serving(Serve::AnswerAfter(SLOW)));
     let sub_conn = stage.ready(&me, &["a"])?;
-    let call = me.cc.start_call(&sub_conn, probe());
+    let [early, late] = [(); 2].map(|()| me.cc.start_call(&sub_conn, probe()));
     stage.run();
-    // In a callback, at the moment when the answer comes.
-    stage.first.on(move |me, told| {
-        if let Told::Timer(_) = told {
-            me.cc.cancel_call(call);
-        }
+    // In callbacks: one well before its answer, the other at the moment when the answer comes.
+    let [soon, then] = [SLOW / 5, SLOW].map(|after| me.cc.set_timer(after));
+    stage.first.on(move |me, told| match told {
+        Told::Timer(id) if *id == soon => me.cc.cancel_call(early),
+        Told::Timer(id) if *id == then => me.cc.cancel_call(late),
+        _ => {}
     });
-    me.cc.set_timer(SLOW);
     stage.pass(5.0);
-    must!(events(&me, call).is_empty(), "nothing was answered yet");
+    must!(events(&me, late).is_empty(), "nothing was answered yet");
     stage.pass(30.0);
     let fired = me.count(|told| matches!(told, Told::Timer(_)));
-    must!(fired == 1, "the timer must fire once, not {fired} times");
-    // Nothing after the timer, whatever came before: the witness has heard.
+    must!(fired == 2, "two timers must fire, not {fired}");
+    let events = events(&me, early);
+    must!(
+        events.is_empty(),
+        "a call that was cancelled before it was answered must have no events, not {events:?}"
+    );
+    // Of the other nothing after the timer, whatever came before: the witness has heard.
     Ok(())
 }
 
