@@ -1,7 +1,7 @@
 //! The kit's suite for channels, over a whole channel in memory.
 //!
 //! The core only picks: sending, deadlines and retries are its user's, and so is the choice of a
-//! policy from a service config. Laws that need them are tried where they are.
+//! policy from a service config. Laws that need them are tried where those are.
 
 #[path = "../support/mod.rs"]
 #[allow(
@@ -13,4 +13,4 @@ mod support;
 
 mod rig;
 
-balancer_testkit::channel_conformance!(rig::Rig::new);
+balancer_testkit::channel_conformance!(rig::Rig::new, without Rpcs, ServiceConfigs);

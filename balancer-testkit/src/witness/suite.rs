@@ -186,7 +186,10 @@ impl fmt::Display for BrokenLaw {
 }
 
 /// One test for each [`ChannelLaw`], over the channels that a function makes of the policies it is
-/// given. Laws that a channel cannot be tried for are skipped, and say so.
+/// given.
+///
+/// Laws that a channel cannot be tried for are skipped, and say so. Where it is known what that is, say
+/// it with `without`: there are no tests then that pass and have tried nothing.
 ///
 /// ```
 /// # use balancer_testkit::ChannelUnderTest;
@@ -195,67 +198,89 @@ impl fmt::Display for BrokenLaw {
 /// balancer_testkit::channel_conformance!(my_channel);
 /// // Or, where there are several:
 /// balancer_testkit::channel_conformance!(over_tls: my_channel);
+/// // Or, for a channel whose user sends the RPCs (the names are those of `witness::Ability`):
+/// balancer_testkit::channel_conformance!(core: my_channel, without Rpcs, ServiceConfigs);
 /// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! channel_conformance {
-    ($make:expr $(,)?) => {
-        $crate::channel_conformance!(channel_conformance: $make);
+    ($make:expr $(, without $($unable:ident),+)? $(,)?) => {
+        $crate::channel_conformance!(channel_conformance: $make $(, without $($unable),+)?);
     };
-    ($name:ident : $make:expr $(,)?) => {
+    ($name:ident : $make:expr $(, without $($unable:ident),+)? $(,)?) => {
         mod $name {
             #[allow(unused_imports)]
             use super::*;
 
             #[allow(dead_code, reason = "its callers are tests, which a plain build leaves out")]
-            fn check(law: $crate::ChannelLaw) {
-                $crate::ChannelSuite::new($make).check(law);
+            fn suite() -> $crate::ChannelSuite {
+                $crate::ChannelSuite::new($make)
             }
 
-            $crate::channel_conformance!(@laws
-                nothing_before_built NothingBeforeBuilt, one_at_a_time OneAtATime,
-                inline_build InlineBuild, silent_after_close SilentAfterClose,
-                settle_follows SettleFollows, wake_settles WakeSettles,
-                resolver_heard ResolverHeard, nothing_before_connect NothingBeforeConnect,
-                legal_transitions LegalTransitions, shutdown_once ShutdownOnce,
-                own_sub_conns OwnSubConns, connect_when_idle ConnectWhenIdle,
-                reconnect_mode ReconnectMode, back_off BackOff, listed_kept ListedKept,
-                unlisted_drained UnlistedDrained, removal_drains RemovalDrains,
-                goaway_drains GoawayDrains, clock_forward ClockForward,
-                timers_on_time TimersOnTime, calls_in_order CallsInOrder,
-                dead_calls_end DeadCallsEnd, published_together PublishedTogether,
-                picker_wakes PickerWakes, shutdown_ignored ShutdownIgnored,
-                once_per_picker OncePerPicker, not_ready_waits NotReadyWaits,
-                strange_sub_conns StrangeSubConns, fail_fast FailFast,
-                wait_for_ready WaitForReady, failed_fails_all FailedFailsAll,
-                drop_is_final DropIsFinal, control_plane_codes ControlPlaneCodes,
-                deadline_first DeadlineFirst, deadline_ends DeadlineEnds, done_once DoneOnce,
-                done_in_time DoneInTime, done_says_true DoneSaysTrue,
-                unsent_retried UnsentRetried, refused_once RefusedOnce,
-                no_late_retry NoLateRetry, config_choice ConfigChoice,
-                same_policy_kept SamePolicyKept, bad_config_kept BadConfigKept,
-                switch_gracefully SwitchGracefully, switch_at_once SwitchAtOnce,
-                newest_hears NewestHears, pending_replaced PendingReplaced,
-                closed_refuses ClosedRefuses, closed_is_deaf ClosedIsDeaf,
-                close_cancels CloseCancels, nothing_left NothingLeft
-            );
+            #[allow(dead_code, reason = "its callers are tests, which a plain build leaves out")]
+            const UNABLE: &[$crate::witness::Ability] =
+                &[$($($crate::witness::Ability::$unable),+)?];
 
-            /// A law without a test of its own would be no law.
-            #[test]
-            fn every_law_is_tried() {
-                assert_eq!(TRIED, $crate::ChannelLaw::ALL.len());
+            $crate::channel_conformance!(@laws [$($($unable)+)?]
+                nothing_before_built NothingBeforeBuilt [], one_at_a_time OneAtATime [],
+                inline_build InlineBuild [], silent_after_close SilentAfterClose [],
+                settle_follows SettleFollows [], wake_settles WakeSettles [],
+                resolver_heard ResolverHeard [], nothing_before_connect NothingBeforeConnect [],
+                legal_transitions LegalTransitions [], shutdown_once ShutdownOnce [],
+                own_sub_conns OwnSubConns [], connect_when_idle ConnectWhenIdle [],
+                reconnect_mode ReconnectMode [], back_off BackOff [], listed_kept ListedKept [],
+                unlisted_drained UnlistedDrained [Rpcs], removal_drains RemovalDrains [Rpcs],
+                goaway_drains GoawayDrains [Rpcs], clock_forward ClockForward [],
+                timers_on_time TimersOnTime [], calls_in_order CallsInOrder [Calls],
+                dead_calls_end DeadCallsEnd [], published_together PublishedTogether [],
+                picker_wakes PickerWakes [], shutdown_ignored ShutdownIgnored [],
+                once_per_picker OncePerPicker [], not_ready_waits NotReadyWaits [],
+                strange_sub_conns StrangeSubConns [], fail_fast FailFast [],
+                wait_for_ready WaitForReady [], failed_fails_all FailedFailsAll [],
+                drop_is_final DropIsFinal [], control_plane_codes ControlPlaneCodes [Rpcs],
+                deadline_first DeadlineFirst [Rpcs], deadline_ends DeadlineEnds [Rpcs],
+                done_once DoneOnce [], done_in_time DoneInTime [Rpcs],
+                done_says_true DoneSaysTrue [Rpcs], unsent_retried UnsentRetried [Rpcs],
+                refused_once RefusedOnce [Rpcs], no_late_retry NoLateRetry [Rpcs],
+                config_choice ConfigChoice [ServiceConfigs], same_policy_kept SamePolicyKept [],
+                bad_config_kept BadConfigKept [], switch_gracefully SwitchGracefully [],
+                switch_at_once SwitchAtOnce [], newest_hears NewestHears [],
+                pending_replaced PendingReplaced [], closed_refuses ClosedRefuses [],
+                closed_is_deaf ClosedIsDeaf [], close_cancels CloseCancels [],
+                nothing_left NothingLeft []
+            );
+        }
+    };
+    (@laws $unable:tt $($test:ident $law:ident [$($need:ident)?]),+) => {
+        $($crate::channel_conformance!(@law $unable [$($need)?] $test $law);)+
+
+        /// A law without a test of its own would be no law, unless the channel cannot be tried for it.
+        #[test]
+        fn every_law_is_tried() {
+            use $crate::{ChannelLaw, witness::{Ability, Verdict}};
+            let listed: &[(ChannelLaw, &[Ability])] =
+                &[$((ChannelLaw::$law, &[$(Ability::$need)?])),+];
+            assert_eq!(listed.len(), ChannelLaw::ALL.len());
+            for (law, needs) in listed {
+                assert_eq!(law.needs(), *needs, "{law}");
+                if needs.iter().any(|need| UNABLE.contains(need)) {
+                    let verdict = suite().judge(*law);
+                    assert!(matches!(verdict, Verdict::Skipped(_)), "{law} is left out: {verdict}");
+                }
             }
         }
     };
-    (@laws $($test:ident $law:ident),+) => {
-        $(
-            #[test]
-            fn $test() {
-                check($crate::ChannelLaw::$law);
-            }
-        )+
-
-        #[allow(dead_code, reason = "its callers are tests, which a plain build leaves out")]
-        const TRIED: usize = [$($crate::ChannelLaw::$law),+].len();
+    // Of each law: what the channel is unable to do, one after the other, and what the law takes.
+    (@law [Rpcs $($rest:ident)*] [Rpcs] $test:ident $law:ident) => {};
+    (@law [ServiceConfigs $($rest:ident)*] [ServiceConfigs] $test:ident $law:ident) => {};
+    (@law [Calls $($rest:ident)*] [Calls] $test:ident $law:ident) => {};
+    (@law [$other:ident $($rest:ident)*] $need:tt $test:ident $law:ident) => {
+        $crate::channel_conformance!(@law [$($rest)*] $need $test $law);
+    };
+    (@law [] $need:tt $test:ident $law:ident) => {
+        #[test]
+        fn $test() {
+            suite().check($crate::ChannelLaw::$law);
+        }
     };
 }
