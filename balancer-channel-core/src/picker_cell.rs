@@ -102,7 +102,9 @@ impl<R> PickerCell<R> {
     /// Replaces the publication, wakes every waiter, and answers the one before, which the caller
     /// drops when nobody else holds it. Called by the balancer's task only.
     pub(crate) fn publish(&self, mut published: Published<R>) -> Option<Arc<Published<R>>> {
-        published.generation = self.generation.load(Ordering::Relaxed) + 1;
+        // There is none after CLOSED, and `replace` answers what would have had it.
+        let before = self.generation.load(Ordering::Relaxed);
+        published.generation = before.saturating_add(1);
         self.replace(Some(Arc::new(published)))
     }
 
