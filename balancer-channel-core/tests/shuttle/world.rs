@@ -95,10 +95,16 @@ impl Handle {
         })
     }
 
-    /// Loses every connection that is open now.
-    pub(crate) fn lose_all(&self) {
-        let wires = std::mem::take(&mut *lock(&self.0.wires));
-        wires.iter().for_each(|wire| wire.lose());
+    /// Loses every connection that is open, once one is.
+    pub(crate) async fn lose_all(&self) {
+        loop {
+            let wires = std::mem::take(&mut *lock(&self.0.wires));
+            wires.iter().for_each(|wire| wire.lose());
+            if !wires.is_empty() {
+                return;
+            }
+            shuttle::future::yield_now().await;
+        }
     }
 
     pub(crate) fn settings(&self, resolver: &ManualResolver) -> Settings<()> {
