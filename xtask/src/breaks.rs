@@ -11,6 +11,7 @@ mod table;
 mod weave;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -58,6 +59,14 @@ const LAST_LINES: usize = 30;
 
 /// A break and a test that must see it.
 type Pair<'b> = (&'b Break, &'b str);
+
+/// What became of the tests that a break names.
+#[derive(Debug, Default)]
+struct Count {
+    failed: usize,
+    hung: usize,
+    took: Duration,
+}
 
 /// Runs the command.
 ///
@@ -175,14 +184,14 @@ fn unknown(programs: &Programs, pairs: &[Pair<'_>]) -> Vec<Wrong> {
 fn baseline(programs: &Programs, pairs: &[Pair<'_>], jobs: usize) -> Result<()> {
     let tests: BTreeSet<&str> = pairs.iter().map(|(_, test)| *test).collect();
     let tests: Vec<&str> = tests.into_iter().collect();
-    let ends = share(jobs, "nothing is broken", &tests, |test| {
+    let ran = share(jobs, "nothing is broken", &tests, |test| {
         programs.run(test, None)
     })?;
     let mut failed = Vec::new();
-    for (test, (end, said)) in tests.iter().zip(ends) {
-        if end != End::Passed {
-            println!("\n{test}: {} with no break on:", end.word());
-            let lines: Vec<&str> = said.lines().collect();
+    for (test, ran) in tests.iter().zip(ran) {
+        if ran.end != End::Passed {
+            println!("\n{test}: {} with no break on:", ran.end.word());
+            let lines: Vec<&str> = ran.said.lines().collect();
             let last = lines.len().saturating_sub(LAST_LINES);
             lines[last..].iter().for_each(|line| println!("    {line}"));
             failed.push(*test);
@@ -196,30 +205,33 @@ fn baseline(programs: &Programs, pairs: &[Pair<'_>], jobs: usize) -> Result<()> 
 
 /// Runs each test with its break on, and prints the tables; how many tests saw nothing.
 fn judge(programs: &Programs, chosen: &[&Break], pairs: &[Pair<'_>], jobs: usize) -> Result<usize> {
-    let ends = share(jobs, "one rule is broken", pairs, |(of, test)| {
-        let (end, _) = programs.run(test, Some(&of.name))?;
-        Ok(end)
+    let ran = share(jobs, "one rule is broken", pairs, |(of, test)| {
+        programs.run(test, Some(&of.name))
     })?;
-    let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    let mut counts: BTreeMap<&str, Count> = BTreeMap::new();
     let mut survivors = Vec::new();
-    for ((of, test), end) in pairs.iter().zip(ends) {
+    for ((of, test), ran) in pairs.iter().zip(ran) {
         let count = counts.entry(&of.name).or_default();
-        match end {
+        count.took += ran.took;
+        match ran.end {
             End::Passed => survivors.push((of, test)),
-            End::Failed => count.0 += 1,
-            End::Hung => *count = (count.0 + 1, count.1 + 1),
+            End::Failed => count.failed += 1,
+            End::Hung => count.hung += 1,
         }
     }
     let width = chosen.iter().map(|it| it.name.len()).max().unwrap_or(0);
-    println!("{:<width$}  seen by  hung  rule", "break");
+    println!("{:<width$}  seen by  hung  seconds  rule", "break");
     for it in chosen {
-        let (seen, hung) = counts.get(it.name.as_str()).copied().unwrap_or_default();
-        let hung = if hung == 0 {
-            String::new()
-        } else {
-            hung.to_string()
+        let count = counts.remove(it.name.as_str()).unwrap_or_default();
+        let (seen, seconds) = (count.failed + count.hung, count.took.as_secs_f64());
+        let hung = match count.hung {
+            0 => String::new(),
+            hung => hung.to_string(),
         };
-        println!("{:<width$}  {seen:>7}  {hung:>4}  {}", it.name, it.rule);
+        println!(
+            "{:<width$}  {seen:>7}  {hung:>4}  {seconds:>7.1}  {}",
+            it.name, it.rule
+        );
     }
     if !survivors.is_empty() {
         println!("\npass in spite of a break:");
@@ -267,11 +279,11 @@ fn explore(
         .filter(|test| options.has_target(test));
     let tests: Vec<&String> = tests.collect();
     for name in &options.explore {
-        let ends = share(jobs, name, &tests, |test| programs.run(test, Some(name)))?;
+        let ran = share(jobs, name, &tests, |test| programs.run(test, Some(name)))?;
         println!("{name}");
-        for (test, (end, _)) in tests.iter().zip(ends) {
-            if end != End::Passed {
-                println!("  {}: {test}", end.word());
+        for (test, ran) in tests.iter().zip(ran) {
+            if ran.end != End::Passed {
+                println!("  {}: {test}", ran.end.word());
             }
         }
     }

@@ -31,12 +31,13 @@ fn woven(source: &str, table: &str) -> Result<String, Vec<String>> {
 #[test]
 fn every_error_names_the_table_the_break_the_field_its_value_and_the_rule() {
     let text = "[[break]]\nname = 'Wrong Name'\nrule = ' '\nfile = 'a.rs'\nfind = ''\n\
-                replace = '$0 $0'\nfails = ['machine', 'core/machine a', 'core/machine a']\n\
+                replace = '$0 $0'\nfails = ['machine', 'machine a', 'core/machine a', 'core/machine a']\n\
                 [[break.also]]\nfile = 'a.rs'\nfind = 'x'\nreplace = 'y'\n\
                 [[break]]\nname = 'blind'\nrule = 'It holds.'\nfile = 'a.rs'\nfind = 'x'\n\
                 replace = '$0$BROKEN'\nfails = []\n";
     let (_, wrong) = read(text);
     let of = "t.toml: break Wrong Name: ";
+    let form = "must be `<crate>/<target> <test>`, as in `core/machine rig::it_works`";
     let must = [
         format!("{of}name = \"Wrong Name\": must be of a-z, 0-9, `.`, `_` and `-`, and not empty"),
         format!("{of}rule = \" \": must say what is broken"),
@@ -44,9 +45,8 @@ fn every_error_names_the_table_the_break_the_field_its_value_and_the_rule() {
         format!("{of}replace = \"$0 $0\": must have $0 exactly once, not 2 times"),
         format!("{of}replace = \"y\": must have $0 exactly once, not 0 times"),
         format!("{of}replace = \"$0 $0\": must have $BROKEN, or nothing switches it on"),
-        format!(
-            "{of}fails = \"machine\": must be `<crate>/<target> <test>`, as in `core/machine rig::it_works`"
-        ),
+        format!("{of}fails = \"machine\": {form}"),
+        format!("{of}fails = \"machine a\": {form}"),
         format!("{of}fails = \"core/machine a\": must be named once"),
         "t.toml: break blind: fails = []: must name a test, or nobody would notice".to_owned(),
     ];

@@ -43,6 +43,15 @@ pub(super) struct Programs {
     tests: Vec<String>,
 }
 
+/// A test that was run.
+#[derive(Debug)]
+pub(super) struct Ran {
+    pub(super) end: End,
+    /// All that it wrote.
+    pub(super) said: String,
+    pub(super) took: Duration,
+}
+
 /// How a test ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -185,7 +194,7 @@ impl Programs {
     }
 
     /// Runs one test in a process of its own, with a break switched on, or none.
-    pub(super) fn run(&self, test: &str, switched: Option<&str>) -> Result<(End, String)> {
+    pub(super) fn run(&self, test: &str, switched: Option<&str>) -> Result<Ran> {
         let target = target(test);
         let program = self.programs.get(target);
         let program = program.with_context(|| format!("there is no program {target}"))?;
@@ -221,11 +230,16 @@ impl Programs {
                 None => std::thread::sleep(LOOK),
             }
         };
+        let took = started.elapsed();
         let mut bytes = Vec::new();
         let back = std::io::Seek::rewind(&mut said);
         let read = back.and_then(|()| std::io::Read::read_to_end(&mut said, &mut bytes));
         read.context("cannot read what a test says")?;
-        Ok((end, String::from_utf8_lossy(&bytes).into_owned()))
+        Ok(Ran {
+            end,
+            said: String::from_utf8_lossy(&bytes).into_owned(),
+            took,
+        })
     }
 }
 
