@@ -400,7 +400,7 @@ fn passthrough(rest: &str) -> Result<Parsed, String> {
     }
     let authority = match text.parse::<http::uri::Authority>() {
         // Whatever stands before an @ would be a password.
-        Ok(authority) if !authority.as_str().contains('@') => authority.to_string(),
+        Ok(authority) if !authority.as_str().contains('@') => without_zone(authority.as_str()),
         _ => "localhost".to_owned(),
     };
     Ok((Kind::Fixed(vec![Endpoint::from(text)]), authority))

@@ -33,6 +33,7 @@ fn each_form_has_one_authority() {
         ("unix:///absolute.sock", "localhost"),
         ("unix:with%20a%20space", "localhost"),
         ("passthrough:///anything:1", "anything:1"),
+        ("passthrough:///[fe80::1%251]:80", "[fe80::1]:80"),
         ("passthrough:///user:secret@host:1", "localhost"),
     ];
     for (text, authority) in forms {
