@@ -15,6 +15,18 @@ use balancer_api::{Dialer, Io};
 use balancer_channel::{BuildError, Channel, ChannelBuilder, Limits};
 use balancer_testpeer::{Answer, Backend, Response, Server};
 use support::{any_answer, pipes::piped};
+#[cfg(target_os = "linux")]
+use {
+    balancer_testpeer::frame::Frame,
+    std::net::SocketAddr,
+    support::{echo, text},
+    tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpSocket, TcpStream},
+        task::JoinHandle,
+    },
+    tonic::{Code, Request},
+};
 
 fn described() -> ChannelBuilder {
     Channel::builder("ipv4:127.0.0.1:1").plaintext()
@@ -135,6 +147,61 @@ async fn headers_may_be_as_large_as_was_said() {
             "the connection is good"
         );
         channel.close().await;
+    }
+}
+
+/// Says SETTINGS and reads nothing, so that what it is sent stays unacknowledged. With `tunnel` it is a
+/// proxy before that.
+#[cfg(target_os = "linux")]
+async fn takes_nothing(tunnel: bool) -> (SocketAddr, JoinHandle<TcpStream>) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    // Little is on its way unread.
+    socket.set_recv_buffer_size(4096).expect("small");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(any).expect("a port");
+    let listener = socket.listen(1).expect("listening");
+    let address = listener.local_addr().expect("bound");
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        if tunnel {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.expect("a head"));
+            }
+            let answer = b"HTTP/1.1 200 OK\r\n\r\n";
+            stream.write_all(answer).await.expect("sent");
+        }
+        let settings = Frame::settings(&[]).encode();
+        stream.write_all(&settings).await.expect("sent");
+        stream
+    });
+    (address, serving)
+}
+
+/// Straight there, and through a proxy.
+#[cfg(target_os = "linux")]
+#[tokio::test(crate = "crate::support::harness")]
+async fn a_peer_that_takes_nothing_is_given_up_when_tcp_was_told_to() {
+    for tunnel in [false, true] {
+        let (address, serving) = takes_nothing(tunnel).await;
+        let mut builder = Channel::builder(format!("ipv4:{address}")).plaintext();
+        if tunnel {
+            let proxy = format!("http://{address}").parse().expect("a proxy");
+            builder = builder.http_proxy(proxy);
+        }
+        let channel = builder.tcp_user_timeout(Duration::from_millis(500)).build();
+        let channel = channel.expect("a channel");
+        let mut request = Request::new(text(&"x".repeat(60_000)));
+        // Longer than that, shorter than what TCP does by itself.
+        request.set_timeout(Duration::from_secs(15));
+        let status = echo(&channel, request).await.expect_err("no answer");
+        assert_eq!(status.code(), Code::Unavailable, "{tunnel}: {status:?}");
+        assert!(
+            status.message().contains("timed out"),
+            "{tunnel}: {status:?}"
+        );
+        channel.close().await;
+        drop(serving.await.expect("no panic"));
     }
 }
 

@@ -14,15 +14,16 @@ use balancer_testpeer::{
 use futures_util::{FutureExt, poll};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
-use super::support::{Ends, connector, counting_connector, echo, listen, read, serve_h2, unary};
+use super::support::{
+    Ends, connector, counting_connector, echo, listen, read, serve_h2, soon, unary,
+};
 use crate::transport::{Connector, Security};
 
 async fn fails(script: impl Into<Script>) -> Status {
     let server = Server::start(script).await.expect("a port");
-    connector()
-        .connect(&server.addr().to_string(), None)
-        .await
-        .expect_err("must not become ready")
+    let address = server.addr().to_string();
+    let connected = soon(connector().connect(&address, None)).await;
+    connected.expect_err("must not become ready")
 }
 
 #[tokio::test]
@@ -62,13 +63,15 @@ async fn giving_up_on_a_silent_peer_closes_the_socket() {
     assert!(poll!(&mut connecting).is_pending());
     let (socket, _) = listener.accept().await.expect("accept");
     let mut peer = Conn::over(socket);
+    peer.set_manners(Manners::mute());
     tokio::select! {
         biased;
         _ = &mut connecting => panic!("a silent peer must not be ready"),
         settings = peer.expect_settings() => drop(settings.expect("SETTINGS")),
     }
     drop(connecting);
-    peer.expect_closed().await.expect("closed with the future");
+    let closed = soon(peer.expect_closed()).await;
+    closed.expect("closed with the future");
 }
 
 #[tokio::test]

@@ -12,13 +12,16 @@ use std::{
 
 use balancer_api::{Code, Status};
 use balancer_channel_core::Connection as _;
-use balancer_testpeer::{MAX_STREAM, frame::code};
+use balancer_testpeer::{
+    MAX_STREAM,
+    frame::{Frame, code, setting},
+};
 use futures_util::{FutureExt, poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::Code as TonicCode;
 
 use super::support::{
-    Ends, call, counting_connector, framed, pair_by_hand, pair_by_hand_with, read, streaming,
+    Ends, call, counting_connector, framed, pair_by_hand, pair_by_hand_with, read, soon, streaming,
 };
 use crate::transport::{FailureKind, H2Options, KeepaliveOptions};
 
@@ -32,7 +35,7 @@ async fn a_graceful_goaway_is_news_at_once_and_open_streams_finish() {
     peer.send_goaway(MAX_STREAM, code::NO_ERROR, "")
         .await
         .expect("send");
-    let lost = connected.lost.await;
+    let lost = soon(connected.lost).await;
     assert!(
         lost.status
             .message()
@@ -274,11 +277,8 @@ async fn a_socket_that_takes_nothing_is_given_up() {
     let (connected, settings) = tokio::join!(handshake, peer.handshake());
     let (connected, _) = (connected.expect("ready"), settings.expect("SETTINGS"));
     broken.store(true, Ordering::SeqCst);
-    let failure = connected
-        .connection
-        .send(call(b"a"))
-        .await
-        .expect_err("nothing gets through");
+    let rpc = connected.connection.send(call(b"a"));
+    let failure = soon(rpc).await.expect_err("nothing gets through");
     assert_eq!(failure.kind, FailureKind::NotSent);
     assert!(
         connected
@@ -382,7 +382,12 @@ async fn abort_ends_every_stream_with_its_status() {
 #[tokio::test]
 async fn a_peer_that_does_not_read_cannot_keep_a_dropped_connection() {
     let (connector, tasks) = counting_connector();
-    let (connected, peer) = pair_by_hand_with(connector, &[]).await;
+    let window = (setting::INITIAL_WINDOW_SIZE, i32::MAX as u32);
+    let (connected, mut peer) = pair_by_hand_with(connector, &[window]).await;
+    let more = Frame::window_update(0, 1 << 30);
+    peer.send(more).await.expect("sent");
+    peer.send_ping([7; 8]).await.expect("sent");
+    peer.expect_pong([7; 8]).await.expect("the window is open");
     // More than the socket holds, to a peer that reads nothing.
     let (sender, request) = streaming();
     for _ in 0..256 {
@@ -391,7 +396,10 @@ async fn a_peer_that_does_not_read_cannot_keep_a_dropped_connection() {
             .expect("the body is there");
     }
     let mut rpc = Box::pin(connected.connection.send(request));
-    assert!(poll!(&mut rpc).is_pending());
+    for _ in 0..1_000 {
+        assert!(poll!(&mut rpc).is_pending());
+        tokio::task::yield_now().await;
+    }
     drop((rpc, connected));
     tasks.none(0).await;
     drop(peer);
@@ -414,7 +422,7 @@ async fn streams_identifiers_do_not_run_out() {
     let mut last = Box::pin(connected.connection.send(call(b"2")));
     assert!(poll!(&mut last).is_pending());
     peer.next_call().await.expect("2");
-    let lost = lost.await;
+    let lost = soon(lost).await;
     assert!(
         lost.status
             .message()
@@ -458,7 +466,7 @@ async fn keepalive_drops_a_silent_peer() {
     let (connected, mut peer) = pair_by_hand_with(connector, &[]).await;
     peer.set_manners(balancer_testpeer::Manners::deaf_to_pings());
     let rpc = connected.connection.send(call(b"a"));
-    let (failure, ping) = tokio::join!(rpc, peer.expect_ping());
+    let (failure, ping) = soon(async { tokio::join!(rpc, peer.expect_ping()) }).await;
     ping.expect("asked first");
     let failure = failure.expect_err("the peer is silent");
     assert_eq!(failure.status.code(), TonicCode::Unavailable);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::HeaderMap;
 
-use super::support::{pair_by_hand, pair_by_hand_with};
+use super::support::{pair_by_hand, pair_by_hand_with, soon};
 
 fn show(event: Option<CallEvent>) -> String {
     event.map_or("nothing".to_owned(), |event| format!("{event:?}"))
@@ -123,9 +123,10 @@ async fn a_deadline_ends_the_call() {
 #[tokio::test]
 async fn what_is_no_method_ends_at_once() {
     let (connected, _peer) = pair_by_hand_with(super::support::connector(), &[]).await;
-    let mut call = connected
-        .connection
-        .start_call(CallRequest::new("no slash"));
-    let end = show(call.events.next().await);
-    assert!(end.starts_with("End(INTERNAL"), "{end}");
+    for method in ["no slash", "lb.Service/Watch", "*"] {
+        let request = CallRequest::new(method);
+        let mut call = connected.connection.start_call(request);
+        let end = show(soon(call.events.next()).await);
+        assert!(end.starts_with("End(INTERNAL"), "{method}: {end}");
+    }
 }

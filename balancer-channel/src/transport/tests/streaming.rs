@@ -1,6 +1,14 @@
 //! Requests and responses that come piece by piece.
 
-use std::{future::Future as _, pin::pin, task::Poll};
+use std::{
+    future::Future as _,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::Poll,
+};
 
 use balancer_api::{Code, Status};
 use balancer_channel_core::Connection as _;
@@ -11,7 +19,7 @@ use http_body_util::BodyExt as _;
 
 use super::support::{
     Ends, call, connector, counting_connector, echo, framed, pair, pair_by_hand, pair_by_hand_with,
-    read, serve_h2, streaming, unary,
+    read, serve_h2, soon, streaming, unary,
 };
 use crate::transport::{Connector, FailureKind, H2Options};
 
@@ -156,14 +164,28 @@ async fn a_server_that_takes_nothing_holds_the_request_back() {
         .connect(&server.addr().to_string(), None)
         .await
         .expect("ready");
-    let (sender, request) = streaming();
-    for _ in 0..64 {
+    let (sender, mut request) = streaming();
+    for _ in 0..4096 {
         sender.send(Ok(vec![0; 1000].into())).expect("wanted");
     }
+    let pulled = Arc::new(AtomicUsize::new(0));
+    let seen = pulled.clone();
+    request.body.map(|body| {
+        tonic::body::Body::new(body.map_frame(move |frame| {
+            seen.fetch_add(1, SeqCst);
+            frame
+        }))
+    });
     let mut rpc = Box::pin(connected.connection.send(request));
     assert!(poll!(&mut rpc).is_pending());
     server.until(|journal| journal.streams() == 1).await;
-    assert!(poll!(&mut rpc).is_pending());
+    for _ in 0..64 {
+        assert!(poll!(&mut rpc).is_pending());
+        // A task may do so much at a time and no more.
+        tokio::task::yield_now().await;
+    }
+    let pulled = pulled.load(SeqCst);
+    assert!(pulled < 1024, "the rest must stay where it is: {pulled} KB");
 
     // Others get on.
     let mut other = Box::pin(connected.connection.send(unary("")));
@@ -200,7 +222,7 @@ async fn dropping_a_response_resets_the_stream() {
         peer.expect_reset(stream).await.expect("a reset"),
         code::CANCEL
     );
-    sender.closed().await;
+    soon(sender.closed()).await;
     while connected.connection.streams() > 0 {
         tokio::task::yield_now().await;
     }
@@ -287,7 +309,7 @@ async fn an_early_answer_ends_the_request() {
         ends.only().status,
         Some(Status::new(Code::ResourceExhausted, "enough"))
     );
-    sender.closed().await;
+    soon(sender.closed()).await;
     assert_eq!(
         peer.expect_reset(stream).await.expect("no more is sent"),
         code::CANCEL
@@ -310,7 +332,7 @@ async fn a_reset_ends_the_applications_body() {
         .await
         .expect("send");
     // Though nobody reads the response.
-    sender.closed().await;
+    soon(sender.closed()).await;
     let status = response.into_body().collect().await.expect_err("reset");
     assert_eq!(status.code(), tonic::Code::Internal);
 }
@@ -528,6 +550,6 @@ async fn windows_come_back_after_dropped_responses() {
         let response = connected.connection.send(call(b"x")).await.expect("begun");
         read(response, &Ends::default()).await.expect("whole").0
     };
-    let ((), last) = tokio::join!(serve, calls);
+    let ((), last) = soon(async { tokio::join!(serve, calls) }).await;
     assert_eq!(last.len(), (4 << 20) + 5);
 }

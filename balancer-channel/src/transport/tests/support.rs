@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use balancer_api::{AuthInfo, SecurityLevel, Status};
@@ -28,6 +29,15 @@ use crate::transport::{
     Connector, EndHook, H2Connection, H2Options, Line, ReplayBudget, RpcEnd, RpcRequest,
     RpcResponse, Security, Setup, WeakConnection,
 };
+
+/// Longer than anything here takes, shorter than a hang.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What must happen soon, or it never does.
+pub(super) async fn soon<F: Future>(what: F) -> F::Output {
+    let happened = tokio::time::timeout(PATIENCE, what).await;
+    happened.expect("must not hang")
+}
 
 /// A listener on a free port.
 pub(super) async fn listen() -> (TcpListener, String) {
@@ -164,7 +174,9 @@ pub(super) struct Tasks(Arc<()>);
 impl Tasks {
     /// Waits until no task runs. `holders`: connectors that are still there.
     pub(super) async fn none(&self, holders: usize) {
+        let started = std::time::Instant::now();
         while Arc::strong_count(&self.0) > 1 + holders {
+            assert!(started.elapsed() < PATIENCE, "a task must not be left");
             tokio::task::yield_now().await;
         }
     }
