@@ -53,7 +53,7 @@ fn proxies() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1024, ..config() })]
+    #![proptest_config(ProptestConfig { cases: 4 * config().cases, ..config() })]
 
     #[test]
     fn any_target_gets_an_answer(text in prop_oneof![shreds(), ".{0,60}"]) {
