@@ -177,6 +177,35 @@ async fn those_who_wait_go_elsewhere_at_a_loss() {
     assert!(failure.request.is_some());
 }
 
+/// The one that ends is not the last: nobody is sent away, nor to the end of the queue.
+#[tokio::test]
+async fn those_who_wait_keep_their_place_when_one_of_two_ends() {
+    let (first, mut first_peer) = pair_by_hand(&[(MCS, 1)]).await;
+    let (second, mut second_peer) = pair_by_hand_beside(&first.connection, &[(MCS, 1)]).await;
+    let mut here = Box::pin(first.connection.send(call(b"here")));
+    let mut there = Box::pin(second.connection.send(call(b"there")));
+    assert!(poll!(&mut here).is_pending() && poll!(&mut there).is_pending());
+    let open = second_peer.next_call().await.expect("there").stream;
+    let mut rpc = Exchange::new(first.connection.clone());
+    let mut moving = call(b"rpc");
+    let mut poll_rpc = async || poll_fn(|cx| Poll::Ready(rpc.poll(&mut moving, cx))).await;
+    assert!(poll_rpc().await.is_pending());
+
+    let last = balancer_testpeer::MAX_STREAM;
+    let goaway = first_peer.send_goaway(last, code::NO_ERROR, "");
+    goaway.await.expect("sent");
+    first.lost.await;
+    assert!(poll_rpc().await.is_pending(), "it waits on");
+    assert_eq!(second.connection.queued(), 1, "where it was");
+    second_peer.reply_ok(open, b"").await.expect("sent");
+    let answered = there.await.expect("begun");
+    read(answered, &Ends::default()).await.expect("whole");
+    assert!(poll_rpc().await.is_pending());
+    let request = second_peer.next_call().await.expect("in its turn");
+    assert_eq!(request.message().expect("whole")[..], *b"rpc");
+    assert!(poll!(&mut here).is_pending(), "a GOAWAY ends no stream");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_gets_through_a_narrow_door() {
     for limit in [1, 2, 7, 100] {
