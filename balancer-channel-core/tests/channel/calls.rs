@@ -45,13 +45,15 @@ fn timers_fire_once_in_order_of_time() {
     let never = stage.cc.set_timer(Duration::from_secs(2));
     stage.cc.cancel_timer(never);
     stage.cc.cancel_timer(never);
+    let tomorrow = stage.cc.set_timer(Duration::from_secs(86_400));
+    stage.cc.cancel_timer(tomorrow);
     fixture.run().pass(0.999);
     assert_eq!(*fired.lock().unwrap(), []);
     fixture.pass(100.0);
     assert_eq!(*fired.lock().unwrap(), [early, middle, late]);
     stage.cc.cancel_timer(early);
     fixture.run();
-    assert_eq!(fixture.sim.sleepers(), 0);
+    assert_eq!(fixture.sim.sleepers(), 0, "what was cancelled wakes nobody");
 }
 
 #[test]
@@ -94,15 +96,19 @@ fn a_timer_may_set_the_next() {
 fn a_call_runs_on_the_subconns_own_connection() {
     let fixture = connected();
     let stage = fixture.a.stage();
+    stage.make("y", Reconnect::WhenAsked).connect();
+    fixture.run();
+    fixture.log.take();
     let request = CallRequest::new("/grpc.health.v1.Health/Watch").with_first_message(&b"hi"[..]);
-    let id = stage.cc.start_call(&stage.sub("x"), request);
+    let id = stage.cc.start_call(&stage.sub("y"), request);
     stage.cc.send_call_message(id, Bytes::from_static(b"more"));
     stage.cc.close_call_send(id);
     stage
         .cc
         .send_call_message(id, Bytes::from_static(b"too late"));
     fixture.run();
-    let call = fixture.wire("x").calls()[0].clone();
+    assert_eq!(fixture.wire("x").calls().len(), 0, "ready as well");
+    let call = fixture.wire("y").calls()[0].clone();
     {
         let seen = call.lock().unwrap();
         assert_eq!(

@@ -239,8 +239,10 @@ fn nothing_is_left_of_a_watch_when_its_subconn_is_removed() {
     let fixture = checked("x y");
     says(&fixture, "y", SERVING);
     ends(&fixture, "x", Code::Unavailable);
-    fixture.resolve_with("y", "a/health=svc").pass(100.0);
-    assert_eq!(watches(&fixture, "x"), 1, "its timer is gone, too");
+    fixture.resolve_with("y", "a/health=svc");
+    assert_eq!(fixture.sim.sleepers(), 0, "its timer is gone, too");
+    fixture.pass(100.0);
+    assert_eq!(watches(&fixture, "x"), 1);
     let open = watch(&fixture, "y");
     fixture.core.close();
     fixture.run();

@@ -1,8 +1,8 @@
 //! Falling asleep and waking up.
 
-use balancer_api::{ConnectivityState as State, PickError};
+use balancer_api::{CallEvent, ConnectivityState as State, PickError};
 
-use crate::support::{Event, Fixture, Flow, unread};
+use crate::support::{CallState, Event, Fixture, Flow, unread};
 
 #[test]
 fn a_channel_is_idle_until_somebody_wants_it() {
@@ -291,13 +291,32 @@ fn a_waiting_rpc_holds_it_awake_and_a_policys_call_does_not() {
     fixture.run().pass(170.0);
     assert!(fixture.core.is_idle(), "nobody uses the channel");
 
-    fixture.answer("x", crate::support::Answer::Hang);
+    // Nor does a picker come that would make it pick again.
+    fixture.a.hook(|_, _| Flow::Done);
     let waiting = fixture.wait_for_ready();
     fixture.pass(1_000.0);
     assert!(!fixture.core.is_idle());
+    assert_eq!(fixture.a.built(), 2, "it would have been woken again");
     waiting.cancel();
     fixture.pass(170.0);
     assert!(fixture.core.is_idle());
+}
+
+#[test]
+fn a_watch_over_a_backends_health_does_not_hold_it_awake() {
+    let fixture = Fixture::unresolved_with(|settings| {
+        settings.idle_timeout = Some(std::time::Duration::from_secs(160));
+    });
+    fixture.connect();
+    fixture.resolve_with("x", "a/health=svc");
+    let serving = CallEvent::Message(bytes::Bytes::from_static(&[8, 1]));
+    CallState::serve(&fixture.wire("x").calls()[0], serving);
+    fixture.run();
+    assert_eq!(fixture.state(), State::Ready);
+    assert_eq!(fixture.wire("x").streams(), 1, "the watch's");
+    fixture.pass(170.0);
+    assert!(fixture.core.is_idle(), "nobody uses the channel");
+    assert_eq!(fixture.wire("x").streams(), 0, "and the watch ends with it");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::{
 use balancer_api::{
     ConnectivityState as State, DoneInfo, OnDone, Pick, PickError, PickOptions, Picker, Reconnect,
 };
+use balancer_channel_core::PickOutcome;
 
 use crate::support::{Answer, Event, Fixture, Flow, unread};
 
@@ -171,6 +172,19 @@ fn a_panicking_callback_has_asked_for_nothing() {
     fixture.a.stage().cc.wake();
     fixture.run();
     assert_eq!(fixture.log.take(), ["a2: settle"]);
+    // Nor for what its SubConns would have seen before they were taken back.
+    fixture.a.hook(|stage, event| {
+        if matches!(event, Event::Timer(_)) {
+            let request = balancer_api::CallRequest::new("/s/m");
+            stage.cc.start_call(&stage.sub("x"), request);
+            panic!("oh no");
+        }
+        Flow::Default
+    });
+    fixture.a.stage().cc.set_timer(std::time::Duration::ZERO);
+    fixture.run();
+    assert!(fixture.rpc().outcome().contains("panicked"));
+    assert_eq!(fixture.wire("x").calls().len(), 0, "no server was asked");
 }
 
 #[test]
@@ -400,9 +414,22 @@ fn a_new_picker_is_not_replaced_by_one_that_panicked() {
     }
     stage.publish(State::Ready, |_| Err(PickError::failed("the next one")));
     fixture.run();
+    assert_eq!(fixture.sim.sleepers(), 0, "nobody asks it again");
     fixture.pass(5.0);
     assert_eq!(fixture.rpc().outcome(), "failed: the next one");
-    assert_eq!(fixture.sim.sleepers(), 0);
+
+    // RPCs that have seen an old one still may panic when the next is there already.
+    stage.publish(State::Ready, |_| panic!("unlucky"));
+    fixture.run();
+    let late = fixture.core.current();
+    stage.publish(State::Ready, |_| Err(PickError::failed("the next one")));
+    fixture.run();
+    for _ in 0..3 {
+        let picked = late.pick(&PickOptions::new("/s/m"));
+        assert!(format!("{picked:?}").contains("unlucky"), "{picked:?}");
+    }
+    fixture.run();
+    assert_eq!(fixture.rpc().outcome(), "failed: the next one");
 }
 
 #[test]
@@ -410,11 +437,17 @@ fn three_panics_spread_over_pickers_replace_none() {
     let fixture = Fixture::new("x");
     fixture.connect();
     let stage = fixture.a.stage();
-    for _ in 0..5 {
-        stage.publish(State::Ready, |_| panic!("unlucky"));
+    let asked = Arc::new(AtomicUsize::new(0));
+    for n in 1..=5 {
+        let counted = asked.clone();
+        stage.publish(State::Ready, move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            panic!("unlucky")
+        });
         fixture.run();
         fixture.rpc();
         fixture.rpc();
+        assert_eq!(asked.load(Ordering::SeqCst), 2 * n, "each is asked, twice");
     }
     let sub_conn = stage.sub("x");
     stage.publish(State::Ready, move |_| Ok(Pick::owned(sub_conn.clone())));
@@ -529,6 +562,11 @@ fn a_million_pickers_are_coalesced() {
         fixture.rpc()
     };
     let looks = rpc.looks();
+    let generation = || match fixture.core.current().pick(&PickOptions::new("/s/m")) {
+        PickOutcome::Wait { generation, .. } => generation,
+        other => panic!("{other:?}"),
+    };
+    let before = generation();
     fixture.a.hook(|stage, event| {
         if matches!(event, Event::Timer(_)) {
             for _ in 0..1_000_000 {
@@ -540,5 +578,6 @@ fn a_million_pickers_are_coalesced() {
     });
     fixture.a.stage().cc.set_timer(std::time::Duration::ZERO);
     fixture.run();
-    assert_eq!(rpc.looks(), looks + 1, "one publication, one wake-up");
+    assert_eq!(generation(), before + 1, "one publication");
+    assert_eq!(rpc.looks(), looks + 1, "one wake-up");
 }

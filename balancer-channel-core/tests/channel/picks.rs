@@ -1,13 +1,20 @@
 //! The pick loop: what each answer of a picker means for an RPC.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
 };
 
-use balancer_api::{Code, ConnectivityState as State, Pick, PickError, Reconnect, Status};
+use balancer_api::{
+    Code, ConnectivityState as State, DoneInfo, Pick, PickError, PickOptions, Reconnect, Status,
+};
+use balancer_channel_core::{Core, PickOutcome};
+use futures_util::StreamExt;
 
-use crate::support::{Answer, Event, Fixture, Flow, unread};
+use crate::support::{Answer, Event, Fixture, Flow, SimEnv, unread};
 
 /// A channel whose policy publishes nothing by itself.
 fn quiet(names: &str) -> Fixture {
@@ -287,4 +294,43 @@ fn a_slow_watcher_loses_the_oldest_and_is_told() {
     let seen = unread(&mut states);
     assert_eq!(seen.len(), 64);
     assert_eq!(seen.last(), Some(&State::Connecting), "the newest is kept");
+}
+
+/// Picks at the very moment when it is woken.
+struct Eager {
+    core: Core<SimEnv>,
+    met: Mutex<Vec<String>>,
+}
+
+impl Wake for Eager {
+    fn wake(self: Arc<Self>) {
+        let outcome = match self.core.current().pick(&PickOptions::new("/s/m")) {
+            PickOutcome::Complete(attempt) => {
+                attempt.done.complete(&DoneInfo::new());
+                attempt.connection.wire().address.clone()
+            }
+            other => format!("{other:?}"),
+        };
+        self.met.lock().unwrap().push(outcome);
+    }
+}
+
+#[test]
+fn who_is_told_ready_meets_the_picker_that_is() {
+    let fixture = Fixture::new("x");
+    fixture.answer("x", Answer::Hang).connect();
+    let eager = Arc::new(Eager {
+        core: fixture.core.clone(),
+        met: Mutex::default(),
+    });
+    let waker = Waker::from(eager.clone());
+    let mut cx = Context::from_waker(&waker);
+    let mut states = fixture.core.states();
+    let now = states.poll_next_unpin(&mut cx);
+    assert_eq!(now, Poll::Ready(Some(State::Connecting)));
+    assert_eq!(states.poll_next_unpin(&mut cx), Poll::Pending);
+    fixture.answer("x", Answer::Accept);
+    let next = states.poll_next_unpin(&mut cx);
+    assert_eq!(next, Poll::Ready(Some(State::Ready)));
+    assert_eq!(*eager.met.lock().unwrap(), ["x"], "woken by READY");
 }

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use balancer_api::{ConnectivityState as State, ResolveError};
@@ -111,29 +110,27 @@ fn errors_are_asked_again_with_growing_waits() {
     let scripted = Scripted::new(&[Err("e")]);
     let fixture = Fixture::resolved_by(Arc::new(scripted.clone()));
     fixture.connect();
-    let mut expected = 1.0;
+    let (mut expected, mut last) = (1.0, fixture.sim.now());
     for n in 1..=8 {
-        assert_eq!(scripted.asked(), n);
-        fixture.pass(expected * 0.79);
-        assert_eq!(scripted.asked(), n, "too early");
         // Whoever asks in between is not heard: it will be asked anyway.
         fixture.a.stage().cc.resolve_now();
         fixture.run();
         assert_eq!(scripted.asked(), n);
-        fixture
-            .sim
-            .advance(Duration::from_secs_f64(expected * 0.41));
-        assert_eq!(scripted.asked(), n + 1);
-        expected *= 1.6;
-        // The next wait has begun already, by up to 0.41 of the last.
-        fixture.core.reset_backoff();
-        fixture.run();
-        if n < 8 {
-            // Forgotten: asked at once, and the waits start anew.
-            assert_eq!(scripted.asked(), n + 2);
-            return;
+        while scripted.asked() == n {
+            fixture.pass(0.01);
         }
+        let now = fixture.sim.now();
+        let wait = (now - std::mem::replace(&mut last, now)).as_secs_f64();
+        let range = expected * 0.8 - 0.01..=expected * 1.2 + 0.01;
+        assert!(
+            range.contains(&wait),
+            "wait {n} of about {expected}: {wait}"
+        );
+        expected *= 1.6;
     }
+    fixture.core.reset_backoff();
+    fixture.run();
+    assert_eq!(scripted.asked(), 10, "a reset does not wait");
 }
 
 #[test]

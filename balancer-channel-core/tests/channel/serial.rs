@@ -322,8 +322,11 @@ fn a_policy_that_keeps_itself_busy_cannot_keep_the_channel_open() {
         fixture.sim.step();
     }
     fixture.core.close();
-    fixture.run();
+    for _ in 0..100 {
+        fixture.sim.step();
+    }
     assert_eq!(fixture.state(), State::Shutdown);
+    fixture.run();
     assert_eq!(fixture.sim.tasks(), 0);
 }
 

@@ -141,12 +141,13 @@ fn removal_cancels_a_dial_and_a_wait() {
     fixture.log.take();
     stage.cc.remove_sub_conn(&hangs);
     stage.cc.remove_sub_conn(&waits);
+    fixture.run();
+    assert_eq!((fixture.sim.sleepers(), fixture.sim.tasks()), (0, 2));
     fixture.pass(1_000.0);
     assert_eq!(
         fixture.log.take(),
         ["a1: x SHUTDOWN", "a1: y SHUTDOWN", "give up x"]
     );
-    assert_eq!((fixture.sim.sleepers(), fixture.sim.tasks()), (0, 2));
 }
 
 #[test]

@@ -4,14 +4,28 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc,
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use balancer_api::{ConnectivityState as State, DoneInfo, Pick, PickError, PickOptions};
-use balancer_channel_core::{Core, PickOutcome};
+use balancer_channel_core::{Core, Current, PickOutcome};
 
 use crate::support::{Fixture, Flow, SimEnv, block_on};
+
+/// Who is not woken in so long has been forgotten.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// Waits for other threads.
+fn until(happened: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !happened() {
+        assert!(started.elapsed() < STUCK, "somebody sleeps on");
+        std::thread::yield_now();
+    }
+}
 
 /// An RPC on a thread of its own; answers its generations, each of which it may ask once.
 fn rpc(core: &Core<SimEnv>) -> Result<(), PickError> {
@@ -43,45 +57,35 @@ fn no_wake_up_is_lost() {
     let sub_conn = stage.make("x", balancer_api::Reconnect::WhenAsked);
     sub_conn.connect();
     fixture.run();
-    let (running, finished) = (AtomicUsize::new(4), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            let core = fixture.core.clone();
-            let (running, finished) = (&running, &finished);
-            scope.spawn(move || {
+    // Not scoped: who slept on would be waited for without end.
+    let finished = Arc::new(AtomicU64::new(0));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (core, finished) = (fixture.core.clone(), finished.clone());
+            std::thread::spawn(move || {
                 for _ in 0..2_000 {
                     rpc(&core).expect("waits or is served");
                     finished.fetch_add(1, Ordering::Relaxed);
                 }
-                running.fetch_sub(1, Ordering::SeqCst);
-            });
-        }
-        // Each second picker serves; between them everybody has to park.
-        let started = Instant::now();
-        let mut turn = 0_u64;
-        while running.load(Ordering::SeqCst) > 0 {
-            turn += 1;
-            let picked = sub_conn.clone();
-            stage.publish(State::Ready, move |_| {
-                if turn.is_multiple_of(2) {
-                    Ok(Pick::owned(picked.clone()))
-                } else {
-                    Err(PickError::NoSubConnAvailable)
-                }
-            });
-            fixture.run();
-            // Leave the last serving picker long enough for a lost wake-up to show.
-            if turn.is_multiple_of(2) {
-                std::thread::yield_now();
-            }
-            assert!(
-                started.elapsed() < Duration::from_secs(120),
-                "stuck after {} RPCs",
-                finished.load(Ordering::Relaxed)
-            );
-        }
-    });
-    assert_eq!(fixture.core.snapshot().waiting, 0);
+            })
+        })
+        .collect();
+    let over = || threads.iter().all(JoinHandle::is_finished);
+    let waiting = || fixture.core.snapshot().waiting;
+    while !over() {
+        // Between two pickers that serve somebody has to park, and others are about to.
+        stage.publish(State::Ready, |_| Err(PickError::NoSubConnAvailable));
+        fixture.run();
+        until(|| waiting() > 0 || over());
+        let picked = sub_conn.clone();
+        stage.publish(State::Ready, move |_| Ok(Pick::owned(picked.clone())));
+        fixture.run();
+        until(|| waiting() == 0);
+    }
+    assert_eq!(finished.load(Ordering::Relaxed), 8_000);
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
 }
 
 #[test]
@@ -92,30 +96,19 @@ fn the_last_picker_wakes_everybody() {
         fixture.a.hook(|_, _| Flow::Done);
         fixture.connect();
         let stage = fixture.a.stage();
-        let go = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let waiting: Vec<_> = (0..3)
-                .map(|_| {
-                    let (core, go) = (fixture.core.clone(), &go);
-                    scope.spawn(move || {
-                        while !go.load(Ordering::SeqCst) {
-                            std::hint::spin_loop();
-                        }
-                        rpc(&core)
-                    })
-                })
-                .collect();
-            go.store(true, Ordering::SeqCst);
-            for _ in 0..round % 50 {
-                std::hint::spin_loop();
-            }
-            stage.publish(State::Ready, |_| Err(PickError::failed("served")));
-            fixture.run();
-            for thread in waiting {
-                let served = thread.join().expect("no panic");
-                assert_eq!(served, Err(PickError::failed("served")), "round {round}");
-            }
-        });
+        let (told, ends) = mpsc::channel();
+        for _ in 0..3 {
+            let (core, told) = (fixture.core.clone(), told.clone());
+            std::thread::spawn(move || told.send(rpc(&core)));
+        }
+        // Some have parked, others do so now or find the picker.
+        until(|| fixture.core.snapshot().waiting >= round % 4);
+        stage.publish(State::Ready, |_| Err(PickError::failed("served")));
+        fixture.run();
+        for _ in 0..3 {
+            let served = ends.recv_timeout(STUCK).expect("nobody sleeps on");
+            assert_eq!(served, Err(PickError::failed("served")), "round {round}");
+        }
     }
 }
 
@@ -156,12 +149,24 @@ fn policies_on_other_threads_stay_in_order() {
     assert_eq!(fixture.core.snapshot().sub_conns.len(), 0);
     assert_eq!(fixture.env.net.held(), 0);
     let told = fixture.told();
-    for thread in 0..2 {
-        for n in 0..500 {
-            let end = format!("a1: t{thread}-{n} SHUTDOWN");
-            let times = told.iter().filter(|line| **line == end).count();
-            assert_eq!(times, 1, "{end}");
+    for thread in ["t0", "t1"] {
+        let gone = told.iter().filter_map(|line| {
+            let line = line.strip_prefix("a1: ")?.strip_suffix(" SHUTDOWN")?;
+            line.strip_prefix(thread)?.strip_prefix('-')?.parse().ok()
+        });
+        let gone: Vec<usize> = gone.collect();
+        assert_eq!(gone, Vec::from_iter(0..500), "each once, in order");
+    }
+}
+
+/// Picks, and never fails.
+fn call(current: &Current<'_, SimEnv>) {
+    match current.pick(&PickOptions::new("/s/m")) {
+        PickOutcome::Complete(attempt) => {
+            attempt.done.complete(&DoneInfo::new());
         }
+        PickOutcome::Wait { .. } => {}
+        other => panic!("{other:?}"),
     }
 }
 
@@ -170,28 +175,29 @@ fn old_pickers_stay_callable_on_other_threads() {
     let fixture = Fixture::new("x");
     fixture.connect();
     let stop = Arc::new(AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            let (core, stop) = (fixture.core.clone(), stop.clone());
-            scope.spawn(move || {
-                while !stop.load(Ordering::SeqCst) {
-                    if let PickOutcome::Complete(attempt) =
-                        core.current().pick(&PickOptions::new("/s/m"))
-                    {
-                        attempt.done.complete(&DoneInfo::new());
-                    }
-                }
-            });
-        }
-        for round in 0..300 {
-            fixture.resolve(["x y", "y z", "z x"][round % 3]);
-            if round % 20 == 7 {
-                fixture.core.enter_idle();
-                fixture.run();
+    let threads = [(); 2].map(|()| {
+        let (core, stop) = (fixture.core.clone(), stop.clone());
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::SeqCst) {
+                call(&core.current());
             }
-        }
-        stop.store(true, Ordering::SeqCst);
+        })
     });
+    for round in 0..300 {
+        let old = fixture.core.current();
+        fixture.resolve(["x y", "y z", "z x"][round % 3]);
+        // One of its two SubConns is gone.
+        call(&old);
+        call(&old);
+        if round % 20 == 7 {
+            fixture.core.enter_idle();
+            fixture.run();
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
     fixture.run();
     assert_eq!(
         fixture.a.picked(),

@@ -73,10 +73,11 @@ fn a_failure_meanwhile_is_told_at_once() {
     });
     fixture.run();
     assert_eq!(fixture.rpc().outcome(), "failed: no more");
+    fixture.answer("y", Answer::Accept);
     assert_eq!(
         fixture.sim.sleepers(),
-        1,
-        "of y's pass; none for the picker that was held"
+        0,
+        "y's pass is over, and no picker is held"
     );
 }
 
@@ -100,10 +101,29 @@ fn a_picker_that_panics_does_not_lose_the_one_that_is_held() {
     let fixture = warming("x y");
     let stage = fixture.a.stage();
     stage.publish(State::Connecting, |_| panic!("unlucky"));
-    fixture.run().answer("x", Answer::Accept);
+    fixture.run().answer("x", Answer::Accept).pass(1.5);
     for _ in 0..4 {
         assert!(fixture.rpc().outcome().contains("unlucky"));
     }
-    fixture.pass(2.0);
+    // Sooner than a picker that panicked is asked again.
+    fixture.pass(0.5);
     assert_eq!(fixture.rpc().outcome(), "x");
+}
+
+#[test]
+fn what_is_no_backend_is_not_waited_for() {
+    let fixture = warming("x");
+    fixture.answer("balancer:1", Answer::Hang);
+    let stage = fixture.a.stage();
+    let balancer = stage.cc.new_lookaside("balancer:1", None, None);
+    balancer.expect("a SubConn").connect();
+    fixture.run();
+    assert_eq!(fixture.env.net.dials().0, 2, "x and the balancer");
+    let rpc = fixture.rpc();
+    fixture.answer("x", Answer::Accept);
+    assert_eq!(
+        (rpc.outcome(), fixture.state()),
+        ("x".into(), State::Ready),
+        "no RPC goes there"
+    );
 }
