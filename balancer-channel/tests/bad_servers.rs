@@ -22,7 +22,7 @@ const ROUND_ROBIN: &str = r#"{"loadBalancingConfig":[{"round_robin":{}}]}"#;
 async fn http1_is_named() {
     let (status, took) = call_a_server_that(faults::http1()).await;
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-    assert_says(&status, &["not HTTP/2", "HTTP/1"]);
+    assert_says(&status, &["not HTTP/2", "it speaks HTTP/1"]);
     assert!(took < DEADLINE, "must not wait for the deadline: {took:?}");
 }
 

@@ -4,15 +4,21 @@
 mod support;
 
 use std::{
+    io,
     sync::{Arc, mpsc},
     time::Duration,
 };
 
+use balancer_api::{Dialer, Io};
 use balancer_channel::{Channel, WaitForReady};
 use balancer_testpeer::{Answer, Backend, Ending, Server};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
-use support::{echo, pipes::piped, text};
+use support::{
+    echo,
+    pipes::{Pipes, piped},
+    text,
+};
 use tokio::{runtime, task::JoinSet, time::Instant};
 use tonic::{Code, Request, body::Body};
 use tower::ServiceExt;
@@ -123,20 +129,27 @@ fn a_runtime_that_lacks_something_is_refused_by_name() {
     });
 }
 
+/// Be it the only thread that the runtime has for what blocks: the channel needs none of those.
 #[test]
 fn a_thread_may_block_on_an_rpc() {
     // Leaks: the channel is dropped within, and the runtime right after.
-    let home = runtime::Runtime::new().expect("a runtime");
-    home.block_on(async {
+    let home = runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build();
+    home.expect("a runtime").block_on(async {
         let server = Server::start(Backend::new("a")).await.expect("a port");
         let channel = to(&server);
         let blocking = channel.clone();
         let handle = runtime::Handle::current();
         let blocked = tokio::task::spawn_blocking(move || {
             // As code does that is not asynchronous itself.
-            handle.block_on(echo(&blocking, text("hello"))).is_ok()
+            let mut request = patient();
+            request.set_timeout(PATIENCE / 2);
+            handle.block_on(echo(&blocking, request))
         });
-        assert!(within(blocked).await.expect("no panic"), "served");
+        within(blocked).await.expect("no panic").expect("served");
         within(channel.close()).await;
     });
 }
@@ -273,29 +286,72 @@ async fn more_than_may_wait_are_told_so_at_once() {
     within(channel.close()).await;
 }
 
-/// Polled by somebody who does not care, then by another task: the last one is woken.
+/// Polled by somebody who does not care, then by another task: the last one is woken, whatever the RPC
+/// waits for.
 #[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn an_rpc_may_move_from_task_to_task() {
-    let slow = Answer::Echo.after(Duration::from_millis(20));
-    let server = Arc::new(Server::in_memory(Backend::new("slow").answer(slow)));
-    let channel = piped(std::slice::from_ref(&server))
-        .build()
-        .expect("a channel");
+    let slow = || Backend::new("slow").answer(Answer::Echo.after(A_WHILE));
     for moves in 0..10 {
-        let rpc = channel.clone();
-        let mut rpc = async move { echo(&rpc, patient()).await }.boxed();
-        for _ in 0..moves {
-            // A task of its own, which ends with the RPC half done; its waker is nobody's then.
-            let task = tokio::spawn(async move {
-                let first = futures_util::poll!(&mut rpc);
-                assert!(first.is_pending(), "it takes 20 ms");
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                (rpc,)
-            });
-            (rpc,) = task.await.expect("no panic");
-        }
-        let last = tokio::spawn(rpc);
-        within(last).await.expect("no panic").expect("served");
+        println!("{moves} moves, waiting for the answer");
+        let server = Arc::new(Server::in_memory(slow()));
+        let channel = piped(std::slice::from_ref(&server)).build();
+        let channel = channel.expect("a channel");
+        within(channel.connect()).await.expect("connected");
+        moved(&channel, moves).await;
+        channel.close().await;
+
+        println!("{moves} moves, waiting for a connection");
+        let late = Arc::new(Late(Pipes(vec![server.clone()])));
+        let channel = piped(&[server]).dialer(late);
+        let channel = channel.build().expect("a channel");
+        moved(&channel, moves).await;
+        channel.close().await;
+
+        println!("{moves} moves, waiting for a stream");
+        let narrow = slow().max_concurrent_streams(1);
+        let server = Arc::new(Server::in_memory(narrow));
+        let channel = piped(std::slice::from_ref(&server)).build();
+        let channel = channel.expect("a channel");
+        let occupant = tokio::spawn({
+            let channel = channel.clone();
+            async move { echo(&channel, patient()).await }
+        });
+        within(server.until(|journal| journal.streams() == 1)).await;
+        moved(&channel, moves).await;
+        let occupant = within(occupant).await.expect("no panic");
+        occupant.expect("served");
+        channel.close().await;
     }
-    channel.close().await;
+}
+
+/// Longer than the moves of an RPC take.
+const A_WHILE: Duration = Duration::from_millis(20);
+
+/// Takes a while to connect.
+struct Late(Pipes);
+
+#[async_trait::async_trait]
+impl Dialer for Late {
+    async fn dial(&self, addr: &str) -> io::Result<Box<dyn Io>> {
+        tokio::time::sleep(A_WHILE).await;
+        self.0.dial(addr).await
+    }
+}
+
+/// An RPC that is polled by so many tasks, and then by one that waits for it.
+async fn moved(channel: &Channel, moves: usize) {
+    let rpc = channel.clone();
+    let mut rpc = async move { echo(&rpc, patient()).await }.boxed();
+    for _ in 0..moves {
+        // A task of its own, which ends with the RPC half done; its waker is nobody's then.
+        let task = tokio::spawn(async move {
+            let first = futures_util::poll!(&mut rpc);
+            assert!(first.is_pending(), "it takes a while");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            (rpc,)
+        });
+        (rpc,) = task.await.expect("no panic");
+    }
+    let last = tokio::spawn(rpc);
+    within(last).await.expect("no panic").expect("served");
 }

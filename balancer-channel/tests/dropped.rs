@@ -198,8 +198,10 @@ async fn while_it_waits_for_a_stream() {
     }
     occupant.abort();
     let _ = occupant.await;
-    let next = echo(&world.channel, text("at last")).await;
-    next.expect("the place is free, and nobody stands in line");
+    let next = echo(&world.channel, text("at last"));
+    let next = tokio::time::timeout(Duration::from_secs(60), next).await;
+    next.expect("the place is free, and nobody stands in line")
+        .expect("served");
     world.is_whole_after(Cut::NEVER).await;
     world.end().await;
 }

@@ -19,6 +19,9 @@ use crate::support::{Text, any_answer, echo, pipes::piped, text};
 
 const MCS: u16 = setting::MAX_CONCURRENT_STREAMS;
 
+/// Longer than anything here takes, by a clock that mostly stands still: a hang must fail.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// A `round_robin` service config with so many connections for a SubConn.
 fn config(max: u32) -> String {
     format!(
@@ -63,8 +66,17 @@ fn rpcs(channel: &Channel, count: usize) -> Vec<Rpc> {
 
 async fn answered(rpcs: impl IntoIterator<Item = Rpc>) {
     for rpc in rpcs {
-        rpc.await.expect("no panic").expect("answered");
+        ended(rpc).await.expect("answered");
     }
+}
+
+async fn ended(rpc: Rpc) -> Result<Response<Text>, Status> {
+    within(rpc).await.expect("no panic")
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    let ended = tokio::time::timeout(PATIENCE, future).await;
+    ended.expect("must end")
 }
 
 /// Accepts a connection that allows `max` streams.
@@ -105,7 +117,7 @@ async fn until(channel: &Channel, says: impl Fn(&SubConnSnapshot) -> bool) -> Su
 }
 
 async fn end(channel: Channel) {
-    channel.close().await;
+    within(channel.close()).await;
     assert_eq!(channel.task_count(), 0, "no task may be left");
 }
 
@@ -271,7 +283,7 @@ async fn when_all_are_lost_those_that_wait_go_elsewhere() {
         .expect("a channel");
     let mut failed = 0;
     for rpc in rpcs(&channel, 40) {
-        if let Err(status) = rpc.await.expect("no panic") {
+        if let Err(status) = ended(rpc).await {
             assert_eq!(status.code(), Code::Unavailable, "{status:?}");
             failed += 1;
         }
@@ -461,7 +473,7 @@ async fn a_crowd_gets_through_doors_that_close() {
             ended.expect("no panic").expect("each must be answered");
         }
     };
-    let all = tokio::time::timeout(Duration::from_secs(60), all).await;
+    let all = tokio::time::timeout(Duration::from_secs(30), all).await;
     all.expect("nobody may be forgotten");
     let peaks = server.journal();
     assert!(peaks.connections.iter().all(|it| it.peak_streams <= 2));
@@ -486,7 +498,7 @@ async fn nothing_is_left_of_the_others_either() {
     server.until(|journal| journal.accepted() == 2).await;
     end(channel).await;
     for rpc in crowd {
-        let status = rpc.await.expect("no panic").expect_err("closed");
+        let status = ended(rpc).await.expect_err("closed");
         assert_eq!(status.code(), Code::Cancelled, "{status:?}");
     }
     server.until(|journal| journal.open() == 0).await;
@@ -590,7 +602,7 @@ async fn keepalive_looks_after_each() {
         .expect("a channel");
     let mut ends = Vec::new();
     for rpc in rpcs(&channel, 3) {
-        ends.push(rpc.await.expect("no panic").map(drop));
+        ends.push(ended(rpc).await.map(drop));
     }
     let failed: Vec<_> = ends.into_iter().filter_map(Result::err).collect();
     assert_eq!(failed.len(), 1, "whose request it had: {failed:?}");

@@ -16,6 +16,7 @@ use balancer_channel::{
 };
 use balancer_testpeer::{Answer, Backend, Behaviour, Server, frame::kind};
 use tonic::{Code, Request, Status, metadata::MetadataMap};
+use tower::Service;
 
 use crate::{
     secured::{Authority, Secured},
@@ -24,6 +25,9 @@ use crate::{
 };
 
 const SECRET: &str = "S3CR3T-5f2d";
+
+/// Longer than anything here takes: a hang must fail.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A token with the number of times that it was fetched.
 #[derive(Default)]
@@ -317,7 +321,8 @@ async fn the_deadline_does_not_wait_for_credentials() {
     channel.connect().await.expect("connected");
     let mut request = with(Endless);
     request.set_timeout(Duration::from_millis(50));
-    let status = echo(&channel, request).await.expect_err("they never come");
+    let ended = tokio::time::timeout(PATIENCE, echo(&channel, request)).await;
+    let status = ended.expect("must end").expect_err("they never come");
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert_eq!(
         status.message(),
@@ -327,14 +332,39 @@ async fn the_deadline_does_not_wait_for_credentials() {
     channel.close().await;
 }
 
+/// Nor by an RPC that has fetched them, and waits for a stream to send them on.
 #[tokio::test(crate = "crate::support::harness")]
 async fn secrets_are_not_shown() {
     let credentials = PerCallCredentials::new(Arc::new(Token::default()));
     assert_eq!(format!("{credentials:?}"), "PerCallCredentials");
-    let (_server, _, builder) = secured(vec![Answer::Echo]).await;
-    let builder = builder.call_credentials(Arc::new(Token::default()));
-    assert!(!format!("{builder:?}").contains(SECRET));
-    let channel = built(builder);
-    assert!(!format!("{channel:?}").contains(SECRET));
+    let authority = Authority::new();
+    let narrow = Backend::new("narrow").max_concurrent_streams(0);
+    let server = Secured::start(&authority, "backend.test", narrow).await;
+    let token = Arc::new(Token::default());
+    let channel = built(
+        Channel::builder(format!("ipv4:{}", server.addr()))
+            .authority("backend.test")
+            .tls(authority.trusted())
+            .call_credentials(token.clone()),
+    );
+    let request = http::Request::post("/test.Echo/Unary").body(tonic::body::Body::empty());
+    let mut rpc = channel.clone().call(request.expect("a request"));
+    let waits = async {
+        while channel
+            .snapshot()
+            .sub_conns
+            .iter()
+            .all(|it| it.waiting == 0)
+        {
+            assert!(futures_util::poll!(&mut rpc).is_pending(), "no stream");
+            tokio::task::yield_now().await;
+        }
+    };
+    let waits = tokio::time::timeout(PATIENCE, waits).await;
+    waits.expect("it waits for a stream");
+    assert_eq!(token.fetched.load(SeqCst), 1, "it has the secret");
+    let shown = format!("{rpc:?} {channel:?} {:?}", channel.snapshot());
+    assert!(!shown.contains(SECRET), "{shown}");
+    drop(rpc);
     channel.close().await;
 }

@@ -46,6 +46,13 @@ fn assert_times(stage: &Stage, expected: &[u128]) {
     );
 }
 
+/// Waits until the attempt at this server has been cancelled.
+async fn was_reset(stage: &Stage, server: usize) {
+    let reset = stage.servers[server].until(|journal| journal.resets() == 1);
+    let reset = tokio::time::timeout(PATIENCE, reset).await;
+    reset.unwrap_or_else(|_| panic!("server {server} must hear of it"));
+}
+
 #[tokio::test(crate = "crate::support::harness", start_paused = true)]
 async fn the_first_answer_wins_and_the_others_are_cancelled() {
     let stage = Stage::new([
@@ -63,9 +70,7 @@ async fn the_first_answer_wins_and_the_others_are_cancelled() {
     assert_eq!(previous, [None, Some("1".to_owned()), Some("2".to_owned())]);
 
     for loser in [0, 2] {
-        stage.servers[loser]
-            .until(|journal| journal.resets() == 1)
-            .await;
+        was_reset(&stage, loser).await;
     }
     let heard = stage.end(channel).await;
     assert_eq!(
@@ -150,9 +155,7 @@ async fn a_fatal_failure_is_the_result_at_once() {
         (Code::NotFound, "no such thing")
     );
     assert_times(&stage, &[0, 100]);
-    stage.servers[0]
-        .until(|journal| journal.resets() == 1)
-        .await;
+    was_reset(&stage, 0).await;
     stage.end(channel).await;
 }
 
@@ -249,8 +252,8 @@ async fn a_dropped_rpc_ends_all_its_attempts() {
         _ = echo(&channel, text("x")) => panic!("nobody answers"),
         () = tokio::time::sleep(millis(150)) => {}
     }
-    for server in &stage.servers[..2] {
-        server.until(|journal| journal.resets() == 1).await;
+    for server in [0, 1] {
+        was_reset(&stage, server).await;
     }
     tokio::time::sleep(millis(1000)).await;
     assert_eq!(stage.seen().len(), 2, "nobody wants a third");
