@@ -197,6 +197,14 @@ fn reset_backoff_counts_for_what_has_begun() {
     rig.log();
     rig.connect();
     assert_eq!(rig.log(), "C, dial a");
+
+    // A connection that is lost later, having earned nothing, costs no more than a first failure.
+    let mut rig = Rig::new(WhenAsked, "a");
+    for _ in 0..6 {
+        failed_pass(&mut rig);
+    }
+    rig.connect().succeed("a").reset_backoff().lose().connect();
+    assert_eq!(rig.due(MachineTimer::Backoff), Some(seconds(1.0)));
 }
 
 #[test]

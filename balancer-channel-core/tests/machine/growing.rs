@@ -82,6 +82,50 @@ fn failures_are_backed_off_and_seen_by_nobody() {
     }
 }
 
+/// Failures from before it was READY are forgotten by the dial that begins when it has proven itself; one
+/// that began before costs what it cost then.
+#[test]
+fn what_a_connection_has_earned_counts_for_another() {
+    let ready_at_last = || {
+        let mut rig = Rig::new(Reconnect::WhenAsked, "a");
+        for wait in [1.0, 1.6, 2.56] {
+            rig.allow(2).connect().fail("a").pass(seconds(wait));
+        }
+        rig.connect().succeed("a");
+        rig
+    };
+    let mut rig = ready_at_last();
+    rig.pass(seconds(1.0)).crowd().fail("a");
+    assert_eq!(rig.due(MachineTimer::Backoff), Some(seconds(1.0)));
+
+    let mut rig = ready_at_last();
+    rig.crowd().earn().fail("a");
+    assert_eq!(rig.due(MachineTimer::Backoff), Some(seconds(4.096)));
+    rig.pass(seconds(4.096)).crowd().fail("a");
+    assert_eq!(rig.due(MachineTimer::Backoff), Some(seconds(1.6)));
+}
+
+/// The oldest has let the back-off begin anew already: its loss does not do so once more.
+#[test]
+fn what_was_earned_once_is_not_earned_again_by_a_loss() {
+    let mut rig = ready(Reconnect::WhenAsked, 3);
+    // Each wait is the shortest: the second connection is not proven when the first wait is over.
+    rig.random = 0;
+    rig.crowd().succeed("a").crowd().fail("a");
+    assert_eq!(rig.due(MachineTimer::Backoff), Some(seconds(0.8)));
+    rig.lose().pass(seconds(0.8)).crowd().fail("a");
+    assert_eq!(rig.due(MachineTimer::Backoff), Some(seconds(1.28)));
+}
+
+/// A dial has failed, and a short connection is lost: the next dial comes after both waits.
+#[test]
+fn of_two_waits_for_another_the_longer_counts() {
+    let mut rig = ready(Reconnect::WhenAsked, 3);
+    rig.crowd().succeed("a").pass(seconds(0.5));
+    rig.crowd().fail("a").pass(seconds(0.1)).lose_nth(1);
+    assert_eq!(rig.due(MachineTimer::Backoff), Some(seconds(0.9)));
+}
+
 #[test]
 fn a_dial_that_hangs_ends_at_the_connect_deadline() {
     let mut rig = ready(Reconnect::Immediately, 2);

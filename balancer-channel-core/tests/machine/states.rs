@@ -156,4 +156,14 @@ fn news_of_attempts_that_were_given_up_is_ignored() {
     rig.machine
         .attempt_failed(late, crate::rig::refused(), now, 0, &mut out);
     assert!(out.is_empty(), "{out:?}");
+
+    // So is more news of one that has failed.
+    let mut rig = Rig::new(WhenAsked, "a b c");
+    rig.connect();
+    let late = rig.attempt("a");
+    rig.fail("a");
+    assert!(!rig.machine.connected(late, &mut out), "not wanted");
+    rig.machine
+        .attempt_failed(late, crate::rig::refused(), now, 0, &mut out);
+    assert!(out.is_empty(), "{out:?}");
 }
