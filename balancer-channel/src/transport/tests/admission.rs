@@ -17,7 +17,9 @@ use balancer_testpeer::{
 };
 use futures_util::poll;
 
-use super::support::{Ends, call, connector, framed, pair_by_hand, pair_by_hand_beside, read};
+use super::support::{
+    Ends, call, connector, framed, pair_by_hand, pair_by_hand_beside, read, soon,
+};
 use crate::transport::{Exchange, FailureKind};
 
 const MCS: u16 = setting::MAX_CONCURRENT_STREAMS;
@@ -226,7 +228,7 @@ async fn a_crowd_gets_through_a_narrow_door() {
             })
             .collect();
         for rpc in rpcs {
-            rpc.await.expect("no panic");
+            soon(rpc).await.expect("no panic");
         }
         let peak = server.journal().connections[0].peak_streams;
         assert!(

@@ -104,7 +104,7 @@ async fn large_bodies_cross() {
     });
     let response = connected.connection.send(request).await.expect("begun");
     let ends = Ends::default();
-    let (body, _) = read(response, &ends).await.expect("whole");
+    let (body, _) = soon(read(response, &ends)).await.expect("whole");
     assert_eq!(body.len(), 160 * (64 << 10));
     assert!(
         body.chunks(64 << 10)
@@ -481,11 +481,15 @@ async fn dropping_at_any_poll_leaves_nothing_behind() {
         assert!(polls < 100, "it must end some time");
 
         // The permit must be free for the next.
-        let response = connection.send(call(b"next")).await.expect("admitted");
+        let next = soon(connection.send(call(b"next"))).await;
+        let response = next.expect("admitted");
         read(response, &Ends::default()).await.expect("whole");
-        while connection.streams() > 0 {
-            tokio::task::yield_now().await;
-        }
+        soon(async {
+            while connection.streams() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
     drop((connection, connected, connector));
     tasks.none(0).await;

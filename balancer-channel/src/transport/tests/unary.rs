@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::support::{Ends, echo, pair, read, serve_h2, unary};
+use super::support::{Ends, echo, pair, read, serve_h2, soon, unary};
 
 #[tokio::test]
 async fn a_small_message_goes_out_and_comes_back() {
@@ -35,7 +35,7 @@ async fn a_large_message_goes_out_and_comes_back() {
         .send(unary(message.clone()))
         .await
         .expect("a response");
-    let (body, _) = read(response, &Ends::default())
+    let (body, _) = soon(read(response, &Ends::default()))
         .await
         .expect("a whole response");
 
