@@ -24,7 +24,7 @@ use tonic::{Code, Request, body::Body};
 use tower::ServiceExt;
 
 /// Longer than anything here takes, shorter than a hang.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     let ended = tokio::time::timeout(PATIENCE, future).await;

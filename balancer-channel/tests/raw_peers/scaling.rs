@@ -30,6 +30,9 @@ fn config(max: u32) -> String {
     )
 }
 
+/// So long may a channel take for what a peer by hand waits for.
+const SOON: Duration = Duration::from_secs(10);
+
 /// A channel to one peer that a test leads by hand.
 async fn by_hand(max: u32) -> (Channel, Peer) {
     let peer = Peer::listen().await.expect("a port");
@@ -81,7 +84,9 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 
 /// Accepts a connection that allows `max` streams.
 async fn accept(peer: &mut Peer, max: u32) -> Conn {
-    let mut conn = peer.accept().await.expect("a connection");
+    let accepted = tokio::time::timeout(SOON, peer.accept()).await;
+    let mut conn = accepted.expect("in time").expect("a connection");
+    conn.set_patience(Some(SOON));
     conn.handshake_with(&[(MCS, max)])
         .await
         .expect("a handshake");
@@ -112,7 +117,7 @@ async fn until(channel: &Channel, says: impl Fn(&SubConnSnapshot) -> bool) -> Su
             tokio::task::yield_now().await;
         }
     };
-    let found = tokio::time::timeout(Duration::from_secs(20), looking).await;
+    let found = tokio::time::timeout(SOON, looking).await;
     found.unwrap_or_else(|_| panic!("in vain: {:?}", only(channel)))
 }
 
@@ -473,7 +478,7 @@ async fn a_crowd_gets_through_doors_that_close() {
             ended.expect("no panic").expect("each must be answered");
         }
     };
-    let all = tokio::time::timeout(Duration::from_secs(30), all).await;
+    let all = tokio::time::timeout(2 * SOON, all).await;
     all.expect("nobody may be forgotten");
     let peaks = server.journal();
     assert!(peaks.connections.iter().all(|it| it.peak_streams <= 2));

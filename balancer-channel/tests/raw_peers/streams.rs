@@ -52,7 +52,7 @@ async fn a_crowd_gets_through_any_door() {
                 ended.expect("no panic").expect("each must be answered");
             }
         };
-        let all = tokio::time::timeout(Duration::from_secs(30), all).await;
+        let all = tokio::time::timeout(Duration::from_secs(20), all).await;
         all.unwrap_or_else(|_| panic!("limit {limit}: nobody may be forgotten"));
         let peak = server.journal().connections[0].peak_streams;
         assert!(peak <= limit as usize, "{peak} at once, {limit} allowed");
@@ -161,6 +161,7 @@ async fn a_request_that_is_stuck_holds_nobody_up() {
     let deadline = stuck(Duration::from_secs(2));
     let mut conn = peer.accept().await.expect("a connection");
     conn.set_manners(Manners::closed_windows());
+    conn.set_patience(Some(Duration::from_secs(10)));
     let shut = [(setting::INITIAL_WINDOW_SIZE, 0)];
     conn.handshake_with(&shut).await.expect("a handshake");
     let first = conn.next_request().await.expect("its headers").stream;

@@ -27,7 +27,7 @@ use crate::{
 const SECRET: &str = "S3CR3T-5f2d";
 
 /// Longer than anything here takes: a hang must fail.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A token with the number of times that it was fetched.
 #[derive(Default)]

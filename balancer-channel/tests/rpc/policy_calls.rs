@@ -193,7 +193,7 @@ async fn asks_both(with_credentials: bool, target: &str, tls: impl FnOnce(TlsCon
     );
     // The policy lets RPCs go when both have answered.
     let mut request = tonic::Request::new(text("hello"));
-    request.set_timeout(std::time::Duration::from_secs(20));
+    request.set_timeout(std::time::Duration::from_secs(10));
     let response = echo(&channel, request).await;
     let response = response.unwrap_or_else(|status| panic!("{status:?}: {:?}", told.lock()));
     assert_eq!(crate::support::backend(&response), "backend");

@@ -13,7 +13,7 @@ use crate::{
 };
 
 const POLICY: &str = r#""retryPolicy":{"maxAttempts":4,"initialBackoff":"1s","maxBackoff":"3s",
-    "backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE","ABORTED"]}"#;
+    "backoffMultiplier":3,"retryableStatusCodes":["UNAVAILABLE","ABORTED"]}"#;
 
 async fn ask(channel: &Channel, request: impl IntoRequest<Text>) -> Result<String, Status> {
     let response = echo(channel, request).await?;
@@ -57,8 +57,8 @@ async fn a_failure_is_tried_again_elsewhere_with_growing_waits() {
             PolicyCode::Ok
         ]
     );
-    // The third would be 4 s, were there no greatest wait.
-    assert_waits(&stage.waits(), &[1000, 2000, 3000]);
+    // The third would be 9 s, were there no greatest wait.
+    assert_waits(&stage.waits(), &[1000, 3000, 3000]);
 }
 
 #[tokio::test(crate = "crate::support::harness", start_paused = true)]
