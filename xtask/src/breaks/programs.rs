@@ -81,36 +81,21 @@ impl Build {
         }
     }
 
-    /// What cargo is told, in each of its calls.
-    fn arguments(self) -> &'static [&'static [&'static str]] {
+    /// The target, where it is not all of them.
+    fn test(self) -> Option<&'static str> {
         match self {
-            Self::Plain => &[&["-p", "balancer-channel", "-p", "balancer-channel-core"]],
-            Self::Loom => &[
-                &[
-                    "-p",
-                    "balancer-channel-core",
-                    "--features",
-                    "loom",
-                    "--test",
-                    "loom",
-                ],
-                &[
-                    "-p",
-                    "balancer-channel",
-                    "--features",
-                    "loom",
-                    "--test",
-                    "loom",
-                ],
-            ],
-            Self::Shuttle => &[&[
-                "-p",
-                "balancer-channel-core",
-                "--features",
-                "shuttle",
-                "--test",
-                "shuttle",
-            ]],
+            Self::Plain => None,
+            Self::Loom => Some("loom"),
+            Self::Shuttle => Some("shuttle"),
+        }
+    }
+
+    /// Without these its targets are not built. Our packages are the same with and without.
+    fn features(self) -> &'static [&'static str] {
+        match self {
+            Self::Plain => &[],
+            Self::Loom => &["balancer-channel/loom", "balancer-channel-core/loom"],
+            Self::Shuttle => &["balancer-channel-core/shuttle"],
         }
     }
 }
@@ -123,37 +108,38 @@ pub(super) fn target(test: &str) -> &str {
 // === impl Programs ===
 
 impl Programs {
-    /// Builds the test programs of the copy.
+    /// Builds test programs of the copy, and lists their tests.
     pub(super) fn build(
         workspace: &Workspace,
         copy: &Copy,
         builds: &BTreeSet<Build>,
     ) -> Result<Self> {
-        let mut all = Self::default();
-        for arguments in builds.iter().flat_map(|build| build.arguments()) {
-            let mut cargo = workspace.cargo(["test", "--no-run", "--quiet"]);
-            cargo.args([
-                "--message-format",
-                "json-render-diagnostics",
-                "--target-dir",
-            ]);
-            cargo.arg(&copy.target).args(*arguments);
-            // Whoever is broken on purpose may well leave something unused.
-            let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
-            cargo.env("RUSTFLAGS", format!("{flags} --cap-lints allow"));
-            cargo.env("CARGO_PROFILE_DEV_DEBUG", "none");
-            cargo.current_dir(&copy.tree);
-            all.add(cargo)?;
+        // In one call: each set of features of other people's packages would be built anew.
+        let mut cargo = workspace.cargo(["test", "--no-run", "--quiet"]);
+        cargo.args(["--message-format", "json-render-diagnostics"]);
+        cargo.arg("--target-dir").arg(&copy.target);
+        cargo.args(PACKAGES.iter().flat_map(|(name, _)| ["-p", name]));
+        let features = builds.iter().flat_map(|build| build.features());
+        cargo.args(features.flat_map(|feature| ["--features", feature]));
+        if !builds.contains(&Build::Plain) {
+            let tests = builds.iter().filter_map(|build| build.test());
+            cargo.args(tests.flat_map(|test| ["--test", test]));
         }
-        Ok(all)
+        // What is broken on purpose may well leave something unused.
+        let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+        cargo.env("RUSTFLAGS", format!("{flags} --cap-lints allow"));
+        cargo.env("CARGO_PROFILE_DEV_DEBUG", "none");
+        cargo.current_dir(&copy.tree);
+        Self::of(cargo)
     }
 
-    fn add(&mut self, mut cargo: Command) -> Result<()> {
+    fn of(mut cargo: Command) -> Result<Self> {
         let output = cargo.stderr(Stdio::inherit()).output();
         let output = output.context("cannot start cargo")?;
         if !output.status.success() {
             bail!("with the breaks in it, the workspace does not build");
         }
+        let mut all = Self::default();
         for message in Message::parse_stream(output.stdout.as_slice()) {
             let Message::CompilerArtifact(artifact) = message? else {
                 continue;
@@ -181,11 +167,11 @@ impl Programs {
             let ignored = program.list(&["--ignored"])?;
             let tests = program.list(&[])?;
             let tests = tests.difference(&ignored);
-            self.tests
+            all.tests
                 .extend(tests.map(|test| format!("{target} {test}")));
-            self.programs.insert(target, program);
+            all.programs.insert(target, program);
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Every test that is not ignored.
