@@ -174,14 +174,22 @@ impl Endpoint {
     /// An endpoint without addresses can be made and compared; a SubConn for it cannot
     /// ([`NewSubConnError::NoAddresses`](crate::NewSubConnError::NoAddresses)).
     pub fn new(addresses: impl IntoIterator<Item = Address>) -> Self {
-        let mut distinct: Vec<Address> = Vec::new();
-        for address in addresses {
-            if !distinct.contains(&address) {
-                distinct.push(address);
+        let mut addresses = addresses.into_iter().fuse();
+        let distinct = match (addresses.next(), addresses.next()) {
+            // As a rule there is one.
+            (Some(only), None) => Arc::from([only]),
+            (first, second) => {
+                let mut distinct: Vec<Address> = Vec::new();
+                for address in first.into_iter().chain(second).chain(addresses) {
+                    if !distinct.contains(&address) {
+                        distinct.push(address);
+                    }
+                }
+                distinct.into()
             }
-        }
+        };
         Self(Arc::new(EndpointInner::new(
-            distinct.into(),
+            distinct,
             Attributes::new(),
             Attributes::new(),
         )))

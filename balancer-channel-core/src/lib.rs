@@ -19,6 +19,7 @@
 
 mod actor;
 mod backoff;
+mod by_id;
 mod chatter;
 mod conn;
 mod contain;

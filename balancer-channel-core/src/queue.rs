@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::{
     contain::contain,
-    env::{Connected, Lost},
+    env::Lost,
     machine::AttemptId,
     resolver::Resolution,
     sub_conn::SubConnCell,
@@ -49,7 +49,7 @@ pub(crate) enum Item<C> {
     CancelCall(CallId),
 
     // Happened outside.
-    Dialled(u64, AttemptId, Result<Connected<C>, Status>),
+    Dialled(u64, AttemptId, Result<C, Status>),
     Lost(u64, AttemptId, Lost),
     /// RPCs wait for a stream of this SubConn.
     Crowded(u64),

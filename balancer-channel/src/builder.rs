@@ -18,8 +18,8 @@ use crate::{
     runtime,
     target::{Kind, Scheme as TargetScheme},
     transport::{
-        Connector, H2Options, KeepaliveOptions, ReplayBody, ReplayBudget, Security, TlsConfig,
-        TlsConfigError, USER_TIMEOUT,
+        Connector, H2Options, KeepaliveOptions, ReplayBody, ReplayBudget, Security, Spawn,
+        TlsConfig, TlsConfigError, USER_TIMEOUT,
     },
 };
 
@@ -650,9 +650,11 @@ impl ChannelBuilder {
                 ..H2Options::default()
             },
             replay: ReplayBudget::new(self.replay_budget),
-            spawn: {
-                let (tasks, handle) = (ledger.tasks.clone(), handle.clone());
-                Arc::new(move |task| drop(tasks.spawn_on(task, &handle)))
+            spawn: Spawn {
+                tasks: ledger.tasks.clone(),
+                runtime: handle.clone(),
+                #[cfg(test)]
+                kept: Arc::default(),
             },
             sockets: ledger.sockets.clone(),
         };

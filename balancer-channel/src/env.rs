@@ -31,16 +31,24 @@ pub(crate) struct TokioEnv {
     start: Instant,
     runtime: Handle,
     ledger: Ledger,
-    connector: Connector,
+    connector: Arc<Connector>,
     configs: ConfigParser,
     rules: CallRules,
-    /// Every connection that was made, those too that a SubConn has given up and that live on for
-    /// the RPCs on them. Guards nothing else; nothing is called under it.
-    connections: Arc<Mutex<Vec<WeakConnection>>>,
+    /// Guards nothing else; nothing is called under it.
+    connections: Arc<Mutex<Connections>>,
     /// RPCs that have neither a stream nor a picker to wait for, and are under way all the same.
     elsewhere: Arc<AtomicUsize>,
     /// For what is told of RPCs. A leaf; nothing is called under it.
     chatter: Mutex<Chatter>,
+}
+
+/// Every connection that was made, those too that a SubConn has given up and that live on for the RPCs
+/// on them, and some that are gone.
+#[derive(Default)]
+struct Connections {
+    all: Vec<WeakConnection>,
+    /// How many there were when those that are gone were taken out last.
+    kept: usize,
 }
 
 /// While it is there, the channel does not fall asleep.
@@ -73,7 +81,7 @@ impl TokioEnv {
             start,
             runtime,
             ledger,
-            connector,
+            connector: Arc::new(connector),
             configs,
             rules,
             connections: Arc::default(),
@@ -92,7 +100,7 @@ impl TokioEnv {
     /// Ends every connection at once, and the RPCs on it with `status`.
     pub(crate) fn abort_connections(&self, status: &Status) {
         let connections = std::mem::take(&mut *lock(&self.connections));
-        for connection in connections.iter().filter_map(WeakConnection::upgrade) {
+        for connection in connections.alive() {
             connection.abort(status.clone());
         }
     }
@@ -138,7 +146,9 @@ impl TokioEnv {
     ) -> BoxFuture<Result<Connected<H2Connection>, Status>> {
         let mut connector = self.connector.clone();
         let connections = self.connections.clone();
-        if let Some(keepalive) = &mut connector.options.keepalive {
+        if request.keepalive_doublings > 0
+            && let Some(keepalive) = &mut Arc::make_mut(&mut connector).options.keepalive
+        {
             let factor = 2_u32.saturating_pow(request.keepalive_doublings);
             keepalive.time = keepalive.time.saturating_mul(factor);
         }
@@ -149,6 +159,7 @@ impl TokioEnv {
                 dialer,
             }) = request.lookaside
             {
+                let connector = Arc::make_mut(&mut connector);
                 connector.authority = target
                     .parse()
                     .map_err(|_| Status::unavailable(format!("{target:?} is not host:port")))?;
@@ -164,10 +175,7 @@ impl TokioEnv {
             // then present any certificate. The authority is what has to be proved.
             let address = request.address.addr();
             let connected = connector.connect_in(line, address, None).await?;
-            let mut connections = lock(&connections);
-            connections.retain(WeakConnection::is_alive);
-            connections.push(connected.connection.downgrade());
-            drop(connections);
+            lock(&connections).add(connected.connection.downgrade());
             Ok(connected)
         })
     }
@@ -198,17 +206,15 @@ impl Env for TokioEnv {
 
     fn streams(&self) -> usize {
         let connections = lock(&self.connections);
-        let alive = connections.iter().filter_map(WeakConnection::upgrade);
-        let streams: usize = alive
+        let streams: usize = connections
+            .alive()
             .map(|connection| connection.streams() + connection.waiting())
             .sum();
         streams + self.elsewhere.load(Ordering::Relaxed)
     }
 
     fn connections(&self) -> Vec<H2Connection> {
-        let connections = lock(&self.connections);
-        let alive = connections.iter().filter_map(WeakConnection::upgrade);
-        alive.collect()
+        lock(&self.connections).alive().collect()
     }
 
     fn now(&self) -> Timestamp {
@@ -248,6 +254,23 @@ impl Env for TokioEnv {
         request: ConnectRequest,
     ) -> BoxFuture<Result<Connected<H2Connection>, Status>> {
         self.dial(first.setup().line.clone(), request)
+    }
+}
+
+// === impl Connections ===
+
+impl Connections {
+    fn add(&mut self, connection: WeakConnection) {
+        // Looking at all of them each time would take a time that grows with its square.
+        if self.all.len() >= 16 + 2 * self.kept {
+            self.all.retain(WeakConnection::is_alive);
+            self.kept = self.all.len();
+        }
+        self.all.push(connection);
+    }
+
+    fn alive(&self) -> impl Iterator<Item = H2Connection> {
+        self.all.iter().filter_map(WeakConnection::upgrade)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Targets: the text by which an application says where its backends are.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
 };
@@ -295,51 +296,62 @@ fn port_number(text: &str) -> Result<u16, String> {
 
 fn addresses(
     list: &str,
-    parse: impl Fn(&str) -> Result<SocketAddr, String>,
+    parse: impl Fn(&str) -> Result<Cow<'_, str>, String>,
 ) -> Result<Parsed, String> {
     let list = list.strip_prefix("///").unwrap_or(list);
-    let parsed: Vec<String> = list
-        .split(',')
-        .map(|text| parse(text).map(|address| address.to_string()))
-        .collect::<Result<_, _>>()?;
     // One address is a valid authority; a list of them is not, and servers refuse it.
-    let authority = without_zone(parsed.first().map_or("", String::as_str));
-    let endpoints = parsed
-        .iter()
-        .map(|text| Endpoint::from(text.as_str()))
-        .collect();
-    Ok((Kind::Fixed(endpoints), authority))
+    let mut authority = None;
+    let endpoints = list
+        .split(',')
+        .map(|text| {
+            let address = parse(text)?;
+            authority.get_or_insert_with(|| without_zone(&address));
+            Ok(Endpoint::from(&*address))
+        })
+        .collect::<Result<_, String>>()?;
+    Ok((Kind::Fixed(endpoints), authority.unwrap_or_default()))
 }
 
-fn ipv4(text: &str) -> Result<SocketAddr, String> {
+/// The address in its one spelling.
+fn ipv4(text: &str) -> Result<Cow<'_, str>, String> {
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port_number(port)?),
-        None => (text, DEFAULT_PORT),
+        Some((host, port)) => (host, Some((port_number(port)?, port))),
+        None => (text, None),
     };
-    match host.parse::<Ipv4Addr>() {
-        Ok(ip) => Ok(SocketAddrV4::new(ip, port).into()),
-        Err(_) => Err(format!(
+    match (host.parse::<Ipv4Addr>(), port) {
+        // The parser takes no other spelling of the four numbers.
+        (Ok(_), Some((_, digits))) if !digits.starts_with('0') => Ok(Cow::Borrowed(text)),
+        (Ok(ip), port) => {
+            let port = port.map_or(DEFAULT_PORT, |(number, _)| number);
+            Ok(Cow::Owned(SocketAddrV4::new(ip, port).to_string()))
+        }
+        (Err(_), _) => Err(format!(
             "{:?} is not an IPv4 address with a port",
             shown(text)
         )),
     }
 }
 
-fn ipv6(text: &str) -> Result<SocketAddr, String> {
+/// The address in its one spelling.
+fn ipv6(text: &str) -> Result<Cow<'_, str>, String> {
+    socket_v6(text).map(|address| Cow::Owned(address.to_string()))
+}
+
+fn socket_v6(text: &str) -> Result<SocketAddrV6, String> {
     // A zone's percent sign is escaped in a URI.
     let text = &text.replace("%25", "%");
     if let Some(ip) = bare_ipv6(text)? {
-        return Ok(SocketAddrV6::new(ip, DEFAULT_PORT, 0, 0).into());
+        return Ok(SocketAddrV6::new(ip, DEFAULT_PORT, 0, 0));
     }
     match text.parse::<SocketAddrV6>() {
-        Ok(address) if address.port() > 0 => Ok(address.into()),
+        Ok(address) if address.port() > 0 => Ok(address),
         Ok(_) => Err(format!("{:?}: port 0 cannot be dialled", shown(text))),
         Err(_) => {
             let inner = text
                 .strip_prefix('[')
                 .and_then(|text| text.strip_suffix(']'));
             match inner.and_then(|text| text.parse::<Ipv6Addr>().ok()) {
-                Some(ip) => Ok(SocketAddrV6::new(ip, DEFAULT_PORT, 0, 0).into()),
+                Some(ip) => Ok(SocketAddrV6::new(ip, DEFAULT_PORT, 0, 0)),
                 None => Err(format!(
                     "{:?} is not an IPv6 address as in [::1]:80",
                     shown(text)

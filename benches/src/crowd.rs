@@ -17,7 +17,7 @@ use crate::{
 pub enum Who {
     /// This workspace's channel, `round_robin`.
     Ours,
-    /// `h2` by itself, as many at a time.
+    /// `h2` by itself, as many at a time, each until the peer's SETTINGS are there, as READY asks.
     BareH2,
 }
 
@@ -57,7 +57,7 @@ pub async fn connect(who: Who, addresses: Vec<String>) -> Result<Cost, Error> {
             Ok(cost)
         }
         Who::BareH2 => {
-            let all = stream::iter(&addresses).map(|address| raw_h2::connect(address));
+            let all = stream::iter(&addresses).map(|address| raw_h2::connect_settled(address));
             let all = all.buffer_unordered(AT_A_TIME);
             let all: Vec<_> = all.collect().await;
             let held: Vec<_> = all.into_iter().collect::<Result<_, _>>()?;

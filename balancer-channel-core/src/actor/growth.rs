@@ -24,8 +24,7 @@ impl<E: Env> Actor<E> {
     /// The service config may say something else now.
     pub(super) fn refresh_growth(&mut self) {
         let max = self.max_connections();
-        let ids: Vec<u64> = self.sub_conns.keys().copied().collect();
-        for id in ids {
+        for id in self.ids() {
             self.drive(id, |machine, _, _, out| {
                 machine.set_max_connections(max, out);
             });

@@ -203,8 +203,7 @@ impl<E: Env> Actor<E> {
 
     /// The service config may name another service now, or none.
     pub(super) fn refresh_health(&mut self) {
-        let ids: Vec<u64> = self.sub_conns.keys().copied().collect();
-        for id in ids {
+        for id in self.ids() {
             let Some(entry) = self.sub_conns.get(&id) else {
                 continue;
             };

@@ -27,9 +27,11 @@ use self::{
     timers::{TimerKey, Timers},
 };
 use crate::{
+    by_id::ById,
     chatter::Chatter,
     contain::discard,
     env::{Env, ParsedConfig},
+    machine::Action,
     picker_cell::Published,
     queue::{CloseMode, Item},
     shared::Shared,
@@ -43,8 +45,10 @@ pub(crate) struct Actor<E: Env> {
     shared: Arc<Shared<E>>,
     timers: Timers,
 
-    /// Boxed: the nodes of a map have room to spare.
-    sub_conns: BTreeMap<u64, Box<SubEntry<E::Connection>>>,
+    /// Boxed: a map has room to spare.
+    sub_conns: ById<Box<SubEntry<E::Connection>>>,
+    /// Empty lists, to be used again: each event of each SubConn needs one for a moment.
+    spare: Vec<Vec<Action>>,
     /// State changes on their way to the policy, in order.
     deliveries: VecDeque<Delivery>,
     /// Attempts that run and count, and those that wait for a permit.
@@ -103,7 +107,8 @@ impl<E: Env> Actor<E> {
         let warm_up = shared.settings.warm_up.map_or(WarmUp::Off, WarmUp::Armed);
         Self {
             timers: Timers::new(),
-            sub_conns: BTreeMap::new(),
+            sub_conns: ById::default(),
+            spare: Vec::new(),
             deliveries: VecDeque::new(),
             connecting: 0,
             dial_queue: VecDeque::new(),
@@ -218,7 +223,7 @@ impl<E: Env> Actor<E> {
             Item::SetTimer { instance, id, at } => {
                 self.timers.arm(TimerKey::Policy { id, instance }, at);
             }
-            Item::CancelTimer(id) => self.timers.cancel_policy(id),
+            Item::CancelTimer(id) => self.cancel_policy_timer(id),
             Item::Wake => {
                 // Before the settle: a wake from now on is for the next one.
                 self.shared
@@ -268,8 +273,7 @@ impl<E: Env> Actor<E> {
     }
 
     fn reset_backoff(&mut self) {
-        let ids: Vec<u64> = self.sub_conns.keys().copied().collect();
-        for id in ids {
+        for id in self.ids() {
             self.drive(id, |machine, now, random, out| {
                 machine.reset_backoff(now, random, out)
             });

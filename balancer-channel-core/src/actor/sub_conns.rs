@@ -46,8 +46,8 @@ pub(super) struct Live<C> {
     pub(super) health: Option<Health>,
     /// How often the time between its pings was doubled.
     keepalive_doublings: u32,
-    /// The task that waits for its loss.
-    watching: AbortHandle,
+    /// The task that made it, and waits for its loss.
+    watching: Option<AbortHandle>,
 }
 
 /// An attempt: waiting for a permit, or running.
@@ -154,11 +154,16 @@ impl<E: Env> Actor<E> {
             }
         }
         let (now, random) = (self.shared.env.now(), self.shared.env.random());
-        let mut actions = Vec::new();
+        let mut actions = self.spare.pop().unwrap_or_default();
         happen(&mut entry.machine, now, random, &mut actions);
-        for action in actions {
+        self.carry_all_out(id, actions);
+    }
+
+    fn carry_all_out(&mut self, id: u64, mut actions: Vec<Action>) {
+        for action in actions.drain(..) {
             self.carry_out(id, action);
         }
+        self.spare.push(actions);
         self.watch_crowd(id);
     }
 
@@ -308,7 +313,9 @@ impl<E: Env> Actor<E> {
             // In one step: an RPC that found none would wait for a picker, and none is coming.
             entry.cell.replace(next);
         }
-        live.watching.abort();
+        if let Some(watching) = &live.watching {
+            watching.abort();
+        }
         live.connection.close();
         if at > 0 {
             return;
@@ -349,7 +356,8 @@ impl<E: Env> Actor<E> {
             );
             let shared = self.shared.clone();
             let beside = entry.connected.first().map(|live| live.connection.clone());
-            self.shared.env.spawn(Box::pin(async move {
+            // One task for the attempt and for what comes of it: with many connections each counts.
+            let task = async move {
                 // The connector is an application's code where it gave one.
                 let connecting = async {
                     let connecting = match &beside {
@@ -361,17 +369,25 @@ impl<E: Env> Actor<E> {
                 };
                 let connecting = AssertUnwindSafe(connecting).catch_unwind();
                 let connecting = connecting.instrument(span);
-                let Ok(connected) = Abortable::new(connecting, registration).await else {
-                    return;
-                };
-                let result = connected.unwrap_or_else(|panic| {
+                let result = connecting.await.unwrap_or_else(|panic| {
                     let message = defuse(panic);
                     Err(Status::unavailable(format!(
                         "the connector panicked: {message}"
                     )))
                 });
+                let (result, lost) = match result {
+                    Ok(Connected { connection, lost }) => (Ok(connection), Some(lost)),
+                    Err(error) => (Err(error), None),
+                };
                 shared.queue.push(Item::Dialled(id, attempt, result));
-            }));
+                let queue = shared.queue.clone();
+                drop(shared);
+                if let Some(lost) = lost {
+                    queue.push(Item::Lost(id, attempt, lost.await));
+                }
+            };
+            let task = Abortable::new(task, registration).map(|_| ());
+            self.shared.env.spawn(Box::pin(task));
             self.drive(id, |machine, now, _, out| {
                 machine.dialling(attempt, now, out);
             });
@@ -391,37 +407,38 @@ impl<E: Env> Actor<E> {
     /// Forgets an attempt, and ends it if it still runs.
     fn end_dial(&mut self, id: u64, attempt: AttemptId) {
         let entry = self.sub_conns.get_mut(&id);
-        let Some(dial) = entry.and_then(|entry| entry.dials.remove(attempt)) else {
-            return;
-        };
-        if let Some(running) = dial.running {
+        let dial = entry.and_then(|entry| entry.dials.get_mut(attempt));
+        if let Some(running) = dial.and_then(|dial| dial.running.take()) {
             running.abort();
         }
+        self.forget_dial(id, attempt);
+    }
+
+    /// Forgets an attempt, and gives its permit to another.
+    fn forget_dial(&mut self, id: u64, attempt: AttemptId) -> Option<Dial> {
+        let entry = self.sub_conns.get_mut(&id)?;
+        let dial = entry.dials.remove(attempt)?;
         self.timers.disarm(TimerKey::DialPermit(id, attempt));
         if dial.holds_permit {
             self.connecting -= 1;
         }
         self.start_dials();
+        Some(dial)
     }
 
     pub(super) fn dialled(
         &mut self,
         id: u64,
         attempt: AttemptId,
-        result: Result<Connected<E::Connection>, Status>,
+        result: Result<E::Connection, Status>,
     ) {
-        let dial = self
-            .sub_conns
-            .get(&id)
-            .and_then(|entry| entry.dials.get(attempt));
-        let dial = dial.map(|dial| (dial.address.clone(), dial.keepalive_doublings));
-        let Some((address, keepalive_doublings)) = dial else {
+        let Some(dial) = self.forget_dial(id, attempt) else {
             if let Ok(unwanted) = result {
-                unwanted.connection.close();
+                unwanted.close();
             }
             return;
         };
-        self.end_dial(id, attempt);
+        let address = dial.address;
         match result {
             Err(error) => {
                 if let Some(entry) = self.sub_conns.get_mut(&id) {
@@ -438,41 +455,32 @@ impl<E: Env> Actor<E> {
                     machine.attempt_failed(attempt, error, now, random, out);
                 });
             }
-            Ok(connected) => {
-                let Some(entry) = self.sub_conns.get_mut(&id) else {
-                    connected.connection.close();
-                    return;
-                };
-                let connection = Arc::new(connected.connection);
-                let mut actions = Vec::new();
-                if !entry.machine.connected(attempt, &mut actions) {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                let mut actions = self.spare.pop().unwrap_or_default();
+                let wanted = self.sub_conns.get_mut(&id);
+                let Some(entry) =
+                    wanted.and_then(|it| it.machine.connected(attempt, &mut actions).then_some(it))
+                else {
+                    if let Some(running) = &dial.running {
+                        running.abort();
+                    }
                     connection.close();
                     return;
-                }
+                };
                 if entry.told == State::Ready {
                     entry.machine.told_ready(self.shared.env.now());
                 }
-                let (watching, registration) = AbortHandle::new_pair();
                 lock(&entry.cell.info).connections.push(connection.clone());
                 entry.connected.push(Live {
                     attempt,
                     connection,
                     address,
                     health: None,
-                    keepalive_doublings,
-                    watching,
+                    keepalive_doublings: dial.keepalive_doublings,
+                    watching: dial.running,
                 });
-                let queue = self.shared.queue.clone();
-                let lost = Abortable::new(connected.lost, registration);
-                self.shared.env.spawn(Box::pin(async move {
-                    if let Ok(lost) = lost.await {
-                        queue.push(Item::Lost(id, attempt, lost));
-                    }
-                }));
-                for action in actions {
-                    self.carry_out(id, action);
-                }
-                self.watch_crowd(id);
+                self.carry_all_out(id, actions);
             }
         }
     }
@@ -524,6 +532,13 @@ impl<E: Env> Actor<E> {
         })
     }
 
+    /// All SubConns, the oldest first.
+    pub(super) fn ids(&self) -> Vec<u64> {
+        let mut ids: Vec<u64> = self.sub_conns.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// Every connection that is up.
     pub(super) fn connections(&self) -> Vec<Arc<E::Connection>> {
         let connected = self.sub_conns.values().flat_map(|entry| &entry.connected);
@@ -537,11 +552,6 @@ impl Dials {
     fn insert(&mut self, id: AttemptId, dial: Dial) {
         self.0.reserve_exact(1);
         self.0.push((id, dial));
-    }
-
-    fn get(&self, id: AttemptId) -> Option<&Dial> {
-        let mut all = self.0.iter();
-        all.find(|(of, _)| *of == id).map(|(_, dial)| dial)
     }
 
     fn get_mut(&mut self, id: AttemptId) -> Option<&mut Dial> {

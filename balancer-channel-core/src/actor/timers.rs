@@ -1,7 +1,9 @@
 //! All timers of a channel, in one order, with one sleep.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    hash::BuildHasherDefault,
     task::Context,
 };
 
@@ -9,12 +11,13 @@ use balancer_api::{TimerId, Timestamp};
 
 use super::Actor;
 use crate::{
+    by_id::IdHasher,
     env::{BoxFuture, Env},
     machine::{AttemptId, MachineTimer},
 };
 
 /// What a timer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum TimerKey {
     /// A timer of a policy.
     Policy { id: TimerId, instance: u64 },
@@ -36,8 +39,10 @@ pub(super) enum TimerKey {
 
 /// Timers by due time. Each key is armed at most once; arming it again moves it.
 pub(super) struct Timers {
-    due: BTreeSet<(Timestamp, TimerKey)>,
-    armed: BTreeMap<TimerKey, Timestamp>,
+    /// Those that are armed, and some that were: most timers of a connection are disarmed long before
+    /// they are due, and taking them out of an order costs more than passing over them.
+    due: BinaryHeap<Reverse<(Timestamp, TimerKey)>>,
+    armed: HashMap<TimerKey, Timestamp, BuildHasherDefault<IdHasher>>,
     sleep: Option<(Timestamp, BoxFuture<()>)>,
 }
 
@@ -46,35 +51,27 @@ pub(super) struct Timers {
 impl Timers {
     pub(super) fn new() -> Self {
         Self {
-            due: BTreeSet::new(),
-            armed: BTreeMap::new(),
+            due: BinaryHeap::new(),
+            armed: HashMap::default(),
             sleep: None,
         }
     }
 
     pub(super) fn arm(&mut self, key: TimerKey, at: Timestamp) {
-        if let Some(before) = self.armed.insert(key, at) {
-            self.due.remove(&(before, key));
+        if self.armed.insert(key, at) != Some(at) {
+            self.due.push(Reverse((at, key)));
         }
-        self.due.insert((at, key));
     }
 
     pub(super) fn disarm(&mut self, key: TimerKey) -> bool {
-        let armed = self.armed.remove(&key);
-        if let Some(at) = armed {
-            self.due.remove(&(at, key));
+        let armed = self.armed.remove(&key).is_some();
+        // No more of the past than there is of the present, and a few.
+        if self.due.len() > 64 + 2 * self.armed.len() {
+            let armed = &self.armed;
+            self.due
+                .retain(|Reverse((at, key))| armed.get(key) == Some(at));
         }
-        armed.is_some()
-    }
-
-    pub(super) fn cancel_policy(&mut self, id: TimerId) {
-        let range = TimerKey::Policy { id, instance: 0 }..=TimerKey::Policy {
-            id,
-            instance: u64::MAX,
-        };
-        if let Some(key) = self.armed.range(range).next().map(|(key, _)| *key) {
-            self.disarm(key);
-        }
+        armed
     }
 
     pub(super) fn clear(&mut self) {
@@ -83,9 +80,20 @@ impl Timers {
         self.sleep = None;
     }
 
+    /// The timer that is due first.
+    fn first(&mut self) -> Option<(Timestamp, TimerKey)> {
+        while let Some(Reverse((at, key))) = self.due.peek().copied() {
+            if self.armed.get(&key) == Some(&at) {
+                return Some((at, key));
+            }
+            self.due.pop();
+        }
+        None
+    }
+
     /// Takes a timer that is due.
     pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<TimerKey> {
-        let (at, key) = *self.due.first()?;
+        let (at, key) = self.first()?;
         if at > now {
             return None;
         }
@@ -96,22 +104,22 @@ impl Timers {
     /// Whether a timer is due; if not, the task is woken when the next one is.
     pub(super) fn poll_due<E: Env>(&mut self, env: &E, cx: &mut Context<'_>) -> bool {
         loop {
-            let Some((at, _)) = self.due.first() else {
+            let Some((at, _)) = self.first() else {
                 self.sleep = None;
                 return false;
             };
-            if *at <= env.now() {
+            if at <= env.now() {
                 return true;
             }
             match &mut self.sleep {
-                Some((until, sleep)) if until == at => {
+                Some((until, sleep)) if *until == at => {
                     if sleep.as_mut().poll(cx).is_pending() {
                         return false;
                     }
                     // Timers of a runtime are coarser than the clock and may end early: sleep again.
                     self.sleep = None;
                 }
-                _ => self.sleep = Some((*at, env.sleep_until(*at))),
+                _ => self.sleep = Some((at, env.sleep_until(at))),
             }
         }
     }
@@ -120,6 +128,14 @@ impl Timers {
 // === impl Actor: timers ===
 
 impl<E: Env> Actor<E> {
+    /// Disarms a policy's timer, whichever instance has armed it.
+    pub(super) fn cancel_policy_timer(&mut self, id: TimerId) {
+        for policy in [&self.current, &self.pending].into_iter().flatten() {
+            let instance = policy.id;
+            self.timers.disarm(TimerKey::Policy { id, instance });
+        }
+    }
+
     pub(super) fn fire(&mut self, key: TimerKey) {
         match key {
             TimerKey::Policy { id, instance } => self.policy_timer(id, instance),

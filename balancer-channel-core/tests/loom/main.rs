@@ -29,6 +29,7 @@ macro_rules! library {
 library! {
     actor: "../../src/actor/mod.rs",
     backoff: "../../src/backoff.rs",
+    by_id: "../../src/by_id.rs",
     chatter: "../../src/chatter.rs",
     conn: "../../src/conn.rs",
     contain: "../../src/contain.rs",

@@ -58,7 +58,7 @@ impl Authorize {
         }
         let info = CallInfo {
             path: head.uri().path().to_owned(),
-            authority: connection.setup().authority.to_string(),
+            authority: connection.setup().authority().to_string(),
         };
         let metadata = Box::pin(async move {
             let mut all = HeaderMap::new();

@@ -90,7 +90,7 @@ fn head(request: CallRequest, setup: &Setup) -> Result<Request<()>, Status> {
         .ok_or_else(|| Status::new(Code::Internal, "the method of a call must start with '/'"))?;
     let uri = Uri::builder()
         .scheme(setup.scheme.clone())
-        .authority(setup.authority.clone())
+        .authority(setup.authority().clone())
         .path_and_query(path)
         .build()
         .map_err(|error| Status::new(Code::Internal, error.to_string()))?;
@@ -104,7 +104,7 @@ fn head(request: CallRequest, setup: &Setup) -> Result<Request<()>, Status> {
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/grpc"),
     );
-    headers.insert(header::USER_AGENT, setup.user_agent.clone());
+    headers.insert(header::USER_AGENT, setup.user_agent().clone());
     if let Some(timeout) = request.timeout.and_then(grpc_timeout) {
         headers.insert("grpc-timeout", timeout);
     }

@@ -61,7 +61,8 @@ impl Connector {
         address: &str,
         server_name: Option<&str>,
     ) -> Result<Connected<H2Connection>, Status> {
-        self.connect_in(Arc::default(), address, server_name).await
+        let this = Arc::new(self.clone());
+        this.connect_in(Arc::default(), address, server_name).await
     }
 
     /// Dials `address`, secures the stream, and makes it ready for RPCs, which wait in `line` where the
@@ -73,7 +74,7 @@ impl Connector {
     /// # Cancel safety
     /// Dropping the future closes the socket; no task was started.
     pub(crate) async fn connect_in(
-        &self,
+        self: Arc<Self>,
         line: Arc<Line<WeakConnection>>,
         address: &str,
         server_name: Option<&str>,
@@ -93,13 +94,9 @@ impl Connector {
         let setup = Setup {
             peer: address.into(),
             scheme: self.security.scheme(),
-            authority: self.authority.clone(),
-            user_agent: self.user_agent.clone(),
             auth,
-            options: self.options.clone(),
-            replay: self.replay.clone(),
-            spawn: self.spawn.clone(),
             line,
+            connector: self,
         };
         H2Connection::handshake(io, setup).await
     }

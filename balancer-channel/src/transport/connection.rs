@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    future::{Future as _, poll_fn},
+    future::poll_fn,
     pin::pin,
     sync::{Arc, Weak},
     task::Poll,
@@ -10,17 +10,22 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use balancer_api::{AuthInfo, CallRequest, Status};
-use balancer_channel_core::{BoxFuture, Connected, Connection, Lost, PolicyCall};
+use balancer_channel_core::{BoxFuture, Connected, Connection, PolicyCall};
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use http::{
     HeaderValue,
     uri::{Authority, Scheme},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::Handle,
+};
+use tokio_util::task::TaskTracker;
 
 use super::{
     call,
+    connect::Connector,
     driver::Driver,
     keepalive::{Keepalive, KeepaliveOptions},
     line::Line,
@@ -38,17 +43,24 @@ const CANCELLED_STREAMS: usize = 65_536;
 /// What `h2` may spend on small DATA frames that nobody has read: it counts each as 256 bytes or so.
 const UNREAD_DATA_FRAMES: usize = 32 * 1024 * 1024;
 
-/// Runs a task to its end; the channel counts them.
-pub(crate) type Spawn = Arc<dyn Fn(BoxFuture<()>) + Send + Sync>;
+/// Where a connection's tasks run; the channel counts them.
+#[derive(Clone, Debug)]
+pub(crate) struct Spawn {
+    pub(crate) tasks: TaskTracker,
+    pub(crate) runtime: Handle,
+    /// What a test is to look at after their end.
+    #[cfg(test)]
+    pub(crate) kept: Arc<std::sync::Mutex<Vec<tokio::task::JoinHandle<()>>>>,
+}
 
 /// A connection that is ready for RPCs. A cheap handle: the connection closes gracefully when the
 /// last one is dropped, and the streams that are open count as handles.
 #[derive(Clone)]
-pub(crate) struct H2Connection(Arc<Handle>);
+pub(crate) struct H2Connection(Arc<Inner>);
 
 /// A connection that lives as long as others hold it.
 #[derive(Clone, Debug)]
-pub(crate) struct WeakConnection(Weak<Handle>);
+pub(crate) struct WeakConnection(Weak<Inner>);
 
 /// What HTTP/2 leaves open.
 #[derive(Clone, Debug)]
@@ -73,16 +85,10 @@ pub(crate) struct Setup {
     pub(crate) peer: Arc<str>,
     /// `http` or `https`.
     pub(crate) scheme: Scheme,
-    /// Of every request.
-    pub(crate) authority: Authority,
-    /// Of every request that has none of its own.
-    pub(crate) user_agent: HeaderValue,
     /// What the handshake established.
     pub(crate) auth: AuthInfo,
-    pub(crate) options: H2Options,
-    /// What the channel's RPCs may remember of their bodies together.
-    pub(crate) replay: Arc<ReplayBudget>,
-    pub(crate) spawn: Spawn,
+    /// What all connections of a channel have in common: one for all of them.
+    pub(crate) connector: Arc<Connector>,
     /// Where RPCs wait for a stream, here or on another connection of the SubConn.
     pub(crate) line: Arc<Line<WeakConnection>>,
 }
@@ -90,7 +96,7 @@ pub(crate) struct Setup {
 /// The right to have one stream open.
 pub(super) struct Permit(H2Connection);
 
-struct Handle {
+struct Inner {
     /// `None` when no more streams are to be opened. `h2` says goodbye when the last one is gone
     /// and no stream is open, so it must be possible to take this one away from under a picker.
     sender: ArcSwapOption<SendRequest<Bytes>>,
@@ -113,9 +119,9 @@ impl H2Connection {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (shared, lost) = Shared::new(
+        let shared = Shared::new(
             setup.peer.clone(),
-            setup.options.last_stream_id,
+            setup.options().last_stream_id,
             setup.line.clone(),
         );
         let mut builder = client::Builder::new();
@@ -124,10 +130,10 @@ impl H2Connection {
             // Answers to streams that were cancelled may be under way. `h2` remembers 50 of those,
             // and ends a connection after 1,024 answers to streams that it has forgotten.
             .max_concurrent_reset_streams(CANCELLED_STREAMS)
-            .initial_window_size(setup.options.stream_window)
-            .initial_connection_window_size(setup.options.connection_window)
-            .max_frame_size(setup.options.max_frame_size)
-            .max_header_list_size(setup.options.max_header_list_size)
+            .initial_window_size(setup.options().stream_window)
+            .initial_connection_window_size(setup.options().connection_window)
+            .max_frame_size(setup.options().max_frame_size)
+            .max_header_list_size(setup.options().max_header_list_size)
             // Small answers that many RPCs have not read yet are no attack: room for 100,000.
             .data_frame_budget(UNREAD_DATA_FRAMES);
         let (sender, mut connection) = builder
@@ -144,27 +150,22 @@ impl H2Connection {
         .await?;
 
         let keepalive = setup
-            .options
+            .options()
             .keepalive
             .and_then(|options| Some(Keepalive::new(options, connection.ping_pong()?)));
-        let spawn = setup.spawn.clone();
-        let handle = Arc::new(Handle {
+        let spawn = setup.connector.spawn.clone();
+        let handle = Arc::new(Inner {
             sender: ArcSwapOption::from_pointee(sender),
             shared: shared.clone(),
             setup,
         });
         let whose = WeakConnection(Arc::downgrade(&handle));
         shared.admission.enter(whose);
-        spawn(Box::pin(Driver::new(connection, keepalive, shared.clone())));
-        let lost = async move {
-            match lost.await {
-                Ok(lost) => lost,
-                Err(_) => Lost::new(shared.lost()),
-            }
-        };
+        let lost = Box::pin(shared.news());
+        spawn.run(Driver::new(connection, keepalive, shared));
         Ok(Connected {
             connection: Self(handle),
-            lost: Box::pin(lost),
+            lost,
         })
     }
 
@@ -216,8 +217,8 @@ impl H2Connection {
         Permit(self)
     }
 
-    pub(super) fn spawn(&self, task: BoxFuture<()>) {
-        (self.0.setup.spawn)(task);
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.setup.connector.spawn.run(task);
     }
 }
 
@@ -267,9 +268,9 @@ impl Connection for H2Connection {
     }
 }
 
-impl fmt::Debug for Handle {
+impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").finish_non_exhaustive()
+        f.debug_struct("Inner").finish_non_exhaustive()
     }
 }
 
@@ -294,9 +295,9 @@ impl WeakConnection {
     }
 }
 
-// === impl Handle ===
+// === impl Inner ===
 
-impl Handle {
+impl Inner {
     /// Opens no more streams. When the open ones have ended `h2` closes.
     fn close(&self) {
         self.shared
@@ -306,9 +307,45 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+// === impl Spawn ===
+
+impl Spawn {
+    /// Runs a task to its end.
+    pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let task = self.tasks.spawn_on(task, &self.runtime);
+        #[cfg(test)]
+        self.kept.lock().expect("no panic").push(task);
+        #[cfg(not(test))]
+        drop(task);
+    }
+}
+
+// === impl Setup ===
+
+impl Setup {
+    /// The `:authority` of every request.
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.connector.authority
+    }
+
+    /// Of every request that has none of its own.
+    pub(super) fn user_agent(&self) -> &HeaderValue {
+        &self.connector.user_agent
+    }
+
+    /// What the channel's RPCs may remember of their bodies together.
+    pub(super) fn replay(&self) -> &Arc<ReplayBudget> {
+        &self.connector.replay
+    }
+
+    fn options(&self) -> &H2Options {
+        &self.connector.options
     }
 }
 

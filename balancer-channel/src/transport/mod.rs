@@ -38,7 +38,7 @@ mod watched;
 mod wire;
 
 pub(crate) use connect::{Connector, Security};
-pub(crate) use connection::{H2Connection, H2Options, WeakConnection};
+pub(crate) use connection::{H2Connection, H2Options, Spawn, WeakConnection};
 pub(crate) use dial::{USER_TIMEOUT, dial_tcp};
 pub(crate) use fan::SharedBody;
 pub(crate) use keepalive::KeepaliveOptions;

@@ -54,14 +54,14 @@ impl RpcRequest {
         let mut headers = std::mem::take(self.head.headers_mut());
         let kept = KeptHeaders::of(&headers);
         if !kept.user_agent {
-            headers.append(header::USER_AGENT, setup.user_agent.clone());
+            headers.append(header::USER_AGENT, setup.user_agent().clone());
         }
         let mut lent = http::Request::new(());
         *lent.method_mut() = self.head.method().clone();
         let path = self.head.uri().path_and_query().cloned();
         let mut uri = uri::Parts::default();
         uri.scheme = Some(setup.scheme.clone());
-        uri.authority = Some(setup.authority.clone());
+        uri.authority = Some(setup.authority().clone());
         uri.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
         // Parts that are all there make a URI.
         if let Ok(uri) = Uri::from_parts(uri) {

@@ -193,7 +193,7 @@ impl Exchange {
         let Some(mut sender) = permit.connection().sender() else {
             return Err(Broken::not_sent(permit.connection()));
         };
-        let budget = &permit.connection().setup().replay;
+        let budget = permit.connection().setup().replay();
         // A body that is all there, as that of a unary RPC, goes out with the head in one go.
         let mut first = None;
         let mut last = false;
@@ -255,7 +255,7 @@ impl Exchange {
             panic!("an RPC was polled after its end");
         };
         if let Some(upload) = &mut open.upload {
-            let budget = &open.permit.connection().setup().replay;
+            let budget = open.permit.connection().setup().replay();
             if let Poll::Ready(done) = upload.poll(&mut request.body, budget, cx) {
                 open.sent = upload.sent();
                 open.upload = None;
@@ -374,7 +374,7 @@ impl Open {
                 let body = std::mem::replace(&mut request.body, nothing);
                 let connection = self.permit.connection().clone();
                 let control = PumpControl::new(self.permit);
-                connection.spawn(Box::pin(Pump::new(upload, body, control.clone())));
+                connection.spawn(Pump::new(upload, body, control.clone()));
                 Sent::Pumping(control)
             }
         };

@@ -1,7 +1,9 @@
 //! What a connection's driver, its streams and its handles know of it together.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
@@ -9,12 +11,12 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
+    task::{Poll, Waker},
 };
 
 use balancer_api::Status;
 use balancer_channel_core::Lost;
 use futures_util::task::AtomicWaker;
-use tokio::sync::{oneshot, watch};
 
 use super::{
     admission::Admission,
@@ -51,8 +53,6 @@ pub(super) struct Shared {
     own_calls: Mutex<OwnCalls>,
     /// Everything ends at once.
     aborted: AtomicBool,
-    /// Whether the socket is closed.
-    ended: watch::Sender<bool>,
     /// Guards how the connection ends. A leaf; nothing is called under it.
     end: Mutex<End>,
 }
@@ -60,12 +60,18 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct End {
     first_settings: bool,
-    /// Told when no new stream may be opened.
-    tell: Option<oneshot::Sender<Lost>>,
-    /// Why that was.
+    /// Why no new stream may be opened.
     lost: Option<Status>,
+    /// The same as news, until it is heard.
+    news: Option<Lost>,
+    /// Woken by them.
+    listener: Option<Waker>,
     /// Why the open streams end, where they do.
     broken: Option<Status>,
+    /// Whether the socket is closed.
+    closed: bool,
+    /// Woken then.
+    waiting: Vec<Waker>,
 }
 
 /// Numbers of streams, as runs of odd ones: calls that follow each other take no room.
@@ -75,14 +81,13 @@ struct OwnCalls(Vec<(u32, u32)>);
 // === impl Shared ===
 
 impl Shared {
-    /// The state, and the news of the end. RPCs wait for its streams in `line`.
+    /// RPCs wait for the connection's streams in `line`.
     pub(super) fn new(
         peer: Arc<str>,
         last_stream_id: u32,
         line: Arc<Line<WeakConnection>>,
-    ) -> (Arc<Self>, oneshot::Receiver<Lost>) {
-        let (tell, lost) = oneshot::channel();
-        let shared = Self {
+    ) -> Arc<Self> {
+        Arc::new(Self {
             admission: Admission::new(line),
             driver: AtomicWaker::new(),
             deadlines: Deadlines::new(),
@@ -95,15 +100,16 @@ impl Shared {
             answered: AtomicBool::new(false),
             own_calls: Mutex::default(),
             aborted: AtomicBool::new(false),
-            ended: watch::Sender::new(false),
             end: Mutex::new(End {
                 first_settings: true,
-                tell: Some(tell),
                 lost: None,
+                news: None,
+                listener: None,
                 broken: None,
+                closed: false,
+                waiting: Vec::new(),
             }),
-        };
-        (Arc::new(shared), lost)
+        })
     }
 
     /// UNAVAILABLE, with the peer's name before `message`.
@@ -180,7 +186,11 @@ impl Shared {
 
     /// The socket is closed.
     pub(super) fn set_ended(&self) {
-        self.ended.send_replace(true);
+        let mut end = self.end();
+        end.closed = true;
+        let waiting = std::mem::take(&mut end.waiting);
+        drop(end);
+        waiting.into_iter().for_each(Waker::wake);
         if !std::thread::panicking() {
             // Observers are told, which are a policy's code.
             self.deadlines.end();
@@ -188,10 +198,31 @@ impl Shared {
     }
 
     /// Ends when the socket is closed.
-    pub(super) fn ended(&self) -> impl Future<Output = ()> + use<> {
-        let mut ended = self.ended.subscribe();
-        // An error means that the sender is gone, and the connection with it.
-        async move { ended.wait_for(|ended| *ended).await.map_or((), drop) }
+    pub(super) fn ended(self: &Arc<Self>) -> impl Future<Output = ()> + use<> {
+        let shared = self.clone();
+        poll_fn(move |cx| {
+            let mut end = shared.end();
+            if end.closed {
+                return Poll::Ready(());
+            }
+            if !end.waiting.iter().any(|it| it.will_wake(cx.waker())) {
+                end.waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+    }
+
+    /// Ends when no stream can be opened any more. For one listener: the news is told once.
+    pub(super) fn news(self: &Arc<Self>) -> impl Future<Output = Lost> + use<> {
+        let shared = self.clone();
+        poll_fn(move |cx| {
+            let mut end = shared.end();
+            if let Some(lost) = end.news.take() {
+                return Poll::Ready(lost);
+            }
+            end.listener = Some(cx.waker().clone());
+            Poll::Pending
+        })
     }
 
     /// Whether no stream can be opened any more.
@@ -283,15 +314,20 @@ impl Shared {
     /// Opens no more streams; the first reason is the one that is told.
     pub(super) fn no_new_streams(&self, status: Status, too_many_pings: bool) {
         let mut end = self.end();
-        end.lost.get_or_insert_with(|| status.clone());
-        let tell = end.tell.take();
+        let first = end.lost.is_none();
+        if first {
+            end.lost = Some(status.clone());
+        }
         drop(end);
         self.admission.close();
-        if let Some(tell) = tell {
+        if first {
             let mut lost = Lost::new(status);
             lost.too_many_pings = too_many_pings;
-            // Nobody listens when the channel has forgotten the connection.
-            let _ = tell.send(lost);
+            let mut end = self.end();
+            end.news = Some(lost);
+            let listener = end.listener.take();
+            drop(end);
+            listener.inspect(Waker::wake_by_ref);
         }
     }
 

@@ -177,7 +177,7 @@ impl Future for Pump {
         };
         this.control.waker.register(cx.waker());
         if !this.control.cancelled.load(Acquire) {
-            let budget = &this.control.connection().setup().replay;
+            let budget = this.control.connection().setup().replay();
             // The body is the application's code, and nobody waits for this task.
             let progress = catch_unwind(AssertUnwindSafe(|| upload.poll(body, budget, cx)));
             this.control.sent.store(upload.sent(), Relaxed);

@@ -143,6 +143,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // Small messages lie behind their frame's head in one piece, and for that `send` is the shorter
+        // way into the kernel.
+        if let [only] = bufs {
+            return self.poll_write(cx, only);
+        }
         let this = self.get_mut();
         if this.broken.is_none() {
             match ready!(Pin::new(&mut this.io).poll_write_vectored(cx, bufs)) {

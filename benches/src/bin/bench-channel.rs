@@ -1,5 +1,4 @@
-//! What the channel costs beside its RPCs, in a process of its own: RPCs that wait, many connections,
-//! doing nothing.
+//! What a channel costs beside its RPCs, in a process of its own: many connections, doing nothing.
 
 #![forbid(unsafe_code)]
 
@@ -8,7 +7,6 @@ use std::time::Duration;
 use benches::{
     caller::Error,
     crowd::{self, Who},
-    waiting::{self, End},
 };
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -21,15 +19,6 @@ struct Args {
 
 #[derive(Subcommand)]
 enum What {
-    /// RPCs that wait for a picker, are released to wait again, and end.
-    Wait {
-        /// How many.
-        #[arg(long, default_value_t = 100_000)]
-        rpcs: usize,
-        /// They fail, where they are else handed to a connection.
-        #[arg(long)]
-        fail: bool,
-    },
     /// Connections to every address.
     Connect {
         /// Separated by commas.
@@ -63,16 +52,6 @@ enum Caller {
 async fn main() -> Result<(), Error> {
     let split = |addresses: String| addresses.split(',').map(str::to_owned).collect();
     match Args::parse().what {
-        What::Wait { rpcs, fail } => {
-            let end = if fail { End::Failed } else { End::Sent };
-            let cost = waiting::wait(rpcs, end).await?;
-            println!(
-                "{{\"cpu_ms\":{:.3},\"bytes\":{:.1},\"future\":{}}}",
-                cost.cpu.as_secs_f64() * 1e3,
-                cost.bytes,
-                cost.future
-            );
-        }
         What::Connect { addresses, who } => {
             let who = match who {
                 Caller::Ours => Who::Ours,

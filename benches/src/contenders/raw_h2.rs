@@ -7,10 +7,11 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use h2::client::SendRequest;
+use h2::client::{Connection, SendRequest};
 use prost::Message;
 use tokio::net::TcpStream;
 use tonic::Status;
@@ -41,16 +42,44 @@ fn frame_length(start: &[u8]) -> usize {
 /// # Errors
 /// It fails.
 pub async fn connect(address: &str) -> Result<SendRequest<Bytes>, Error> {
+    let (handle, connection) = open(address, usize::MAX).await?;
+    tokio::spawn(connection);
+    Ok(handle.ready().await?)
+}
+
+/// One connection whose peer has sent its SETTINGS.
+///
+/// # Errors
+/// It fails.
+pub async fn connect_settled(address: &str) -> Result<SendRequest<Bytes>, Error> {
+    // What `h2` takes for the peer's limit before it was told, and no server says.
+    let unknown = 12_345;
+    let (handle, mut connection) = open(address, unknown).await?;
+    poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Err("the connection was closed".into())),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(Error::from(error))),
+        Poll::Pending if connection.max_concurrent_send_streams() != unknown => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await?;
+    tokio::spawn(connection);
+    Ok(handle)
+}
+
+async fn open(
+    address: &str,
+    streams: usize,
+) -> Result<(SendRequest<Bytes>, Connection<TcpStream, Bytes>), Error> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let (handle, connection) = h2::client::Builder::new()
+    let opened = h2::client::Builder::new()
         .enable_push(false)
         .initial_window_size(1 << 20)
         .initial_connection_window_size(1 << 21)
-        .handshake::<_, Bytes>(stream)
+        .initial_max_send_streams(streams)
+        .handshake(stream)
         .await?;
-    tokio::spawn(connection);
-    Ok(handle.ready().await?)
+    Ok(opened)
 }
 
 // === impl RawH2 ===

@@ -43,14 +43,10 @@ fn waiting(
     progress.step("RPCs that wait");
     let ends = [("sent nowhere", &[][..]), ("failed", &["--fail"][..])];
     for (end, args) in ends {
-        let args: Vec<&str> = ["wait", "--rpcs", WAITING]
-            .iter()
-            .chain(args)
-            .copied()
-            .collect();
+        let args: Vec<&str> = ["--rpcs", WAITING].iter().chain(args).copied().collect();
         let (mut cpu, mut object) = (Vec::new(), serde_json::Value::Null);
         for _ in 0..effort.rounds.min(5) {
-            object = binaries.channel(&args)?;
+            object = binaries.waiting(&args)?;
             cpu.push(number(&object, "cpu_ms")?);
         }
         rows.hold(
@@ -59,7 +55,7 @@ fn waiting(
             Estimate::of(&cpu),
             Some(Bar::AtMost(200.0)),
         );
-        if args.len() == 3 {
+        if end == "sent nowhere" {
             let held = number(&object, "bytes")?;
             rows.hold(
                 "heap of one that waits",

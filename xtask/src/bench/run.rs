@@ -136,6 +136,13 @@ impl Binaries {
         object(command)
     }
 
+    /// What `bench-waiting` prints on the client's processor.
+    pub(super) fn waiting(&self, args: &[&str]) -> Result<Value> {
+        let mut command = limited(&self.path("bench-waiting"));
+        command.args(args);
+        object(command)
+    }
+
     /// What `bench-channel` prints on the client's processor.
     pub(super) fn channel(&self, args: &[&str]) -> Result<Value> {
         let mut command = limited(&self.path("bench-channel"));

@@ -48,7 +48,7 @@ async fn ready_means_that_the_peer_sent_settings() {
         peer = accept => peer,
     };
     assert!(poll!(&mut connecting).is_pending(), "TCP alone is nothing");
-    tasks.none(1).await;
+    tasks.none().await;
 
     peer.send_settings(&[]).await.expect("send");
     connecting.await.expect("ready");

@@ -300,7 +300,7 @@ async fn dropping_the_last_handle_says_goodbye() {
     let goaway = peer.expect_goaway().await.expect("a graceful end");
     assert_eq!(goaway.code, code::NO_ERROR);
     peer.expect_closed().await.expect("closed");
-    tasks.none(0).await;
+    tasks.none().await;
 }
 
 #[tokio::test]
@@ -318,7 +318,7 @@ async fn an_open_stream_is_a_handle() {
     peer.expect_closed()
         .await
         .expect("closed after the last stream");
-    tasks.none(0).await;
+    tasks.none().await;
 }
 
 #[tokio::test]
@@ -401,7 +401,7 @@ async fn a_peer_that_does_not_read_cannot_keep_a_dropped_connection() {
         tokio::task::yield_now().await;
     }
     drop((rpc, connected));
-    tasks.none(0).await;
+    tasks.none().await;
     drop(peer);
 }
 
@@ -487,7 +487,7 @@ async fn keepalive_drops_a_silent_peer() {
             .ends_with("keepalive ping timed out")
     );
     drop(connected.connection);
-    tasks.none(0).await;
+    tasks.none().await;
 }
 
 #[tokio::test]

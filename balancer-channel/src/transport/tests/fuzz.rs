@@ -1,12 +1,7 @@
 //! Peers and texts that nobody thought of: whatever comes, nothing panics, nothing hangs, and what can
 //! be read back says the same.
 
-use std::{
-    io,
-    pin::pin,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{io, pin::pin, time::Duration};
 
 use balancer_api::{Code, Status};
 use balancer_testpeer::{
@@ -15,17 +10,14 @@ use balancer_testpeer::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::{collection::vec, prelude::*};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    task::JoinHandle,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     sniff::{cut, read_events},
     support::{Ends, call, read, setup},
 };
 use crate::transport::{
-    H2Connection, Setup,
+    H2Connection,
     sniff::{GoAway, ReadEvent},
     status,
 };
@@ -116,12 +108,8 @@ async fn meets(said: Vec<Vec<u8>>, mannered: bool) {
     };
     let peer = tokio::spawn(peer);
     let ear = tokio::spawn(ear);
-    let tasks: Arc<Mutex<Vec<JoinHandle<()>>>> = Arc::default();
-    let spawned = tasks.clone();
-    let setup = Setup {
-        spawn: Arc::new(move |task| spawned.lock().expect("no panic").push(tokio::spawn(task))),
-        ..setup()
-    };
+    let setup = setup();
+    let tasks = setup.connector.spawn.kept.clone();
     let client = async {
         let Ok(connected) = H2Connection::handshake(ours, setup).await else {
             return;

@@ -227,7 +227,7 @@ async fn dropping_a_response_resets_the_stream() {
         tokio::task::yield_now().await;
     }
     drop(connected);
-    tasks.none(0).await;
+    tasks.none().await;
 }
 
 /// Small answers come in one piece: they need no timer, and hold no place until somebody reads them.
@@ -492,7 +492,7 @@ async fn dropping_at_any_poll_leaves_nothing_behind() {
         .await;
     }
     drop((connection, connected, connector));
-    tasks.none(0).await;
+    tasks.none().await;
 }
 
 #[tokio::test]

@@ -22,12 +22,14 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::mpsc,
 };
+use tokio_util::task::TaskTracker;
 
 use crate::transport::{
     Connector, EndHook, H2Connection, H2Options, Line, ReplayBudget, RpcEnd, RpcRequest,
-    RpcResponse, Security, Setup, WeakConnection,
+    RpcResponse, Security, Setup, Spawn, WeakConnection,
 };
 
 /// Longer than anything here takes, shorter than a hang.
@@ -58,7 +60,11 @@ pub(super) fn connector() -> Connector {
         user_agent: HeaderValue::from_static("test"),
         options: H2Options::default(),
         replay: ReplayBudget::new(ReplayBudget::DEFAULT_MAX),
-        spawn: Arc::new(|task| drop(tokio::spawn(task))),
+        spawn: Spawn {
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+            kept: Arc::default(),
+        },
         sockets: crate::ledger::Count::default(),
     }
 }
@@ -124,58 +130,38 @@ async fn pair_by_hand_in(
             .expect("the client's SETTINGS");
         conn
     };
-    let (connected, conn) = tokio::join!(connector.connect_in(line, &address, None), accept);
+    let connecting = Arc::new(connector).connect_in(line, &address, None);
+    let (connected, conn) = tokio::join!(connecting, accept);
     (connected.expect("the peer is there"), conn)
 }
 
 /// What a handshake over a stream of the test's needs.
 pub(super) fn setup() -> Setup {
-    let connector = connector();
     Setup {
         line: Arc::default(),
         peer: "pipe".into(),
         scheme: Scheme::HTTP,
-        authority: connector.authority,
-        user_agent: connector.user_agent,
         auth: AuthInfo::new("plaintext", SecurityLevel::None),
-        options: connector.options,
-        replay: connector.replay,
-        spawn: connector.spawn,
+        connector: Arc::new(connector()),
     }
 }
 
 /// A connector whose tasks are counted: the count of those that run.
 pub(super) fn counting_connector() -> (Connector, Tasks) {
-    let tasks = Tasks::default();
-    let spawn = {
-        let tasks = tasks.clone();
-        Arc::new(move |task| {
-            let running = Arc::clone(&tasks.0);
-            drop(tokio::spawn(async move {
-                let _running = running;
-                task.await
-            }));
-        })
-    };
-    (
-        Connector {
-            replay: ReplayBudget::new(ReplayBudget::DEFAULT_MAX),
-            spawn,
-            ..connector()
-        },
-        tasks,
-    )
+    let connector = connector();
+    let tasks = Tasks(connector.spawn.tasks.clone());
+    (connector, tasks)
 }
 
-/// How many tasks of a connector run.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tasks(Arc<()>);
+/// The tasks of a connector that run.
+#[derive(Clone, Debug)]
+pub(super) struct Tasks(TaskTracker);
 
 impl Tasks {
-    /// Waits until no task runs. `holders`: connectors that are still there.
-    pub(super) async fn none(&self, holders: usize) {
+    /// Waits until no task runs.
+    pub(super) async fn none(&self) {
         let started = std::time::Instant::now();
-        while Arc::strong_count(&self.0) > 1 + holders {
+        while !self.0.is_empty() {
             assert!(started.elapsed() < PATIENCE, "a task must not be left");
             tokio::task::yield_now().await;
         }
