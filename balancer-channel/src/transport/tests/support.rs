@@ -125,6 +125,7 @@ async fn pair_by_hand_in(
     let address = peer.addr().to_string();
     let accept = async {
         let mut conn = peer.accept().await.expect("accept");
+        conn.set_patience(Some(PATIENCE));
         conn.handshake_with(settings)
             .await
             .expect("the client's SETTINGS");
