@@ -472,6 +472,8 @@ impl<E: Env> Actor<E> {
                     entry.machine.told_ready(self.shared.env.now());
                 }
                 lock(&entry.cell.info).connections.push(connection.clone());
+                // As a rule the only one, where a list makes room for four.
+                entry.connected.reserve_exact(1);
                 entry.connected.push(Live {
                     attempt,
                     connection,

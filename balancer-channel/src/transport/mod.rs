@@ -25,6 +25,7 @@ mod io;
 mod keepalive;
 mod limit;
 mod line;
+mod preface;
 mod replay;
 mod request;
 mod response;

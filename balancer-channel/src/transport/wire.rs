@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    preface::Together,
     shared::Shared,
     sniff::{ReadEvent, ReadSniffer, WriteSniffer},
 };
@@ -26,7 +27,7 @@ use super::{
 /// and reads go on to their own end, for a short while at most; then the error is told.
 #[derive(Debug)]
 pub(super) struct Wire<T> {
-    io: T,
+    io: Together<T>,
     reads: ReadSniffer,
     writes: WriteSniffer,
     broken: Option<Broken>,
@@ -49,7 +50,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 impl<T> Wire<T> {
     pub(super) fn new(io: T, shared: Arc<Shared>) -> Self {
         Self {
-            io,
+            io: Together::new(io),
             reads: ReadSniffer::new(),
             writes: WriteSniffer::new(),
             broken: None,

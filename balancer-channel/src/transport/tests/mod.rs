@@ -8,6 +8,7 @@ mod end;
 mod faults;
 mod fuzz;
 mod policy_call;
+mod preface;
 mod sniff;
 mod streaming;
 mod support;
