@@ -39,7 +39,7 @@ pub struct Place {
     pub file: String,
     /// Occurs exactly once in it.
     pub find: String,
-    /// What it becomes: has [`FOUND`] exactly once, and may have [`BROKEN`].
+    /// What it becomes: has `$0` for what was found exactly once, and may have `$BROKEN` for the condition.
     pub replace: String,
 }
 
