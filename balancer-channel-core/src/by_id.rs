@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
+    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
 };
 
 /// A map whose keys are numbers of our own: nobody outside chooses them, so any hash is safe that
@@ -11,6 +11,13 @@ use std::{
 /// A thousand connections look their SubConns up ten thousand times; a tree takes as many steps as it
 /// has levels, and each step is a miss.
 pub(crate) type ById<T> = HashMap<u64, T, BuildHasherDefault<IdHasher>>;
+
+/// Gives room back that a map needed once: what walks it looks at all of its room.
+pub(crate) fn shrink<K: Eq + Hash, V, H: BuildHasher>(map: &mut HashMap<K, V, H>) {
+    if map.capacity() > 256 && map.len() * 8 < map.capacity() {
+        map.shrink_to(2 * map.len());
+    }
+}
 
 /// Spreads numbers that follow each other.
 #[derive(Default)]

@@ -120,7 +120,10 @@ impl<E: Env> ClientConn for RootConn<E> {
     }
 
     fn cancel_timer(&self, id: TimerId) {
-        self.push(Item::CancelTimer(id));
+        self.push(Item::CancelTimer {
+            instance: self.instance,
+            id,
+        });
     }
 
     fn wake(&self) {

@@ -36,7 +36,10 @@ pub(crate) enum Item<C> {
         id: TimerId,
         at: balancer_api::Timestamp,
     },
-    CancelTimer(TimerId),
+    CancelTimer {
+        instance: u64,
+        id: TimerId,
+    },
     Wake,
     StartCall {
         instance: u64,

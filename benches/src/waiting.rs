@@ -56,11 +56,11 @@ struct Nowhere;
 
 /// So many RPCs, queued, released once to wait again, and ended.
 ///
-/// # Errors
-/// An RPC ends in another way than it should, or the system does not tell CPU time.
-///
 /// `held` does what it is given and says how many more bytes are held after it: this library has no
 /// allocator of its own, which every program that uses it would pay for.
+///
+/// # Errors
+/// An RPC ends in another way than it should, or the system does not tell CPU time.
 ///
 /// # Panics
 /// Outside of a runtime.

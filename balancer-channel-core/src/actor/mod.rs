@@ -223,7 +223,9 @@ impl<E: Env> Actor<E> {
             Item::SetTimer { instance, id, at } => {
                 self.timers.arm(TimerKey::Policy { id, instance }, at);
             }
-            Item::CancelTimer(id) => self.cancel_policy_timer(id),
+            Item::CancelTimer { instance, id } => {
+                self.timers.disarm(TimerKey::Policy { id, instance });
+            }
             Item::Wake => {
                 // Before the settle: a wake from now on is for the next one.
                 self.shared

@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 
 use super::{Actor, TimerKey, health::Health};
 use crate::{
+    by_id::shrink,
     chatter::Chatter,
     contain::defuse,
     env::{ConnectRequest, Connected, Connection, Env, Lost},
@@ -112,6 +113,7 @@ impl<E: Env> Actor<E> {
     pub(super) fn remove_sub_conn(&mut self, id: u64) {
         self.drive(id, |machine, now, _, out| machine.remove(now, out));
         self.sub_conns.remove(&id);
+        shrink(&mut self.sub_conns);
         lock(&self.shared.sub_conns).remove(&id);
     }
 
@@ -462,6 +464,7 @@ impl<E: Env> Actor<E> {
                 let Some(entry) =
                     wanted.and_then(|it| it.machine.connected(attempt, &mut actions).then_some(it))
                 else {
+                    self.spare.push(actions);
                     if let Some(running) = &dial.running {
                         running.abort();
                     }
@@ -541,9 +544,11 @@ impl<E: Env> Actor<E> {
         ids
     }
 
-    /// Every connection that is up.
+    /// Every connection that is up, in the order of their SubConns.
     pub(super) fn connections(&self) -> Vec<Arc<E::Connection>> {
-        let connected = self.sub_conns.values().flat_map(|entry| &entry.connected);
+        let ids = self.ids();
+        let entries = ids.iter().filter_map(|id| self.sub_conns.get(id));
+        let connected = entries.flat_map(|entry| &entry.connected);
         connected.map(|live| live.connection.clone()).collect()
     }
 }

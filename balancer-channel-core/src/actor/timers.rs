@@ -11,7 +11,7 @@ use balancer_api::{TimerId, Timestamp};
 
 use super::Actor;
 use crate::{
-    by_id::IdHasher,
+    by_id::{IdHasher, shrink},
     env::{BoxFuture, Env},
     machine::{AttemptId, MachineTimer},
 };
@@ -60,18 +60,24 @@ impl Timers {
     pub(super) fn arm(&mut self, key: TimerKey, at: Timestamp) {
         if self.armed.insert(key, at) != Some(at) {
             self.due.push(Reverse((at, key)));
+            self.tidy();
         }
     }
 
     pub(super) fn disarm(&mut self, key: TimerKey) -> bool {
         let armed = self.armed.remove(&key).is_some();
-        // No more of the past than there is of the present, and a few.
-        if self.due.len() > 64 + 2 * self.armed.len() {
-            let armed = &self.armed;
-            self.due
-                .retain(|Reverse((at, key))| armed.get(key) == Some(at));
-        }
+        self.tidy();
         armed
+    }
+
+    /// No more of the past than there is of the present, and a few; and no more room than that.
+    fn tidy(&mut self) {
+        if self.due.len() <= 64 + 2 * self.armed.len() {
+            return;
+        }
+        let order = self.armed.iter().map(|(key, at)| Reverse((*at, *key)));
+        self.due = order.collect();
+        shrink(&mut self.armed);
     }
 
     pub(super) fn clear(&mut self) {
@@ -128,14 +134,6 @@ impl Timers {
 // === impl Actor: timers ===
 
 impl<E: Env> Actor<E> {
-    /// Disarms a policy's timer, whichever instance has armed it.
-    pub(super) fn cancel_policy_timer(&mut self, id: TimerId) {
-        for policy in [&self.current, &self.pending].into_iter().flatten() {
-            let instance = policy.id;
-            self.timers.disarm(TimerKey::Policy { id, instance });
-        }
-    }
-
     pub(super) fn fire(&mut self, key: TimerKey) {
         match key {
             TimerKey::Policy { id, instance } => self.policy_timer(id, instance),

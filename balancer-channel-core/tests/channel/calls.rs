@@ -57,6 +57,18 @@ fn timers_fire_once_in_order_of_time() {
 }
 
 #[test]
+fn the_timers_of_a_policy_that_is_closed_wake_nobody() {
+    let fixture = connected();
+    let stage = fixture.a.stage();
+    stage.cc.set_timer(Duration::from_secs(86_400));
+    fixture.run();
+    assert_eq!(fixture.sim.sleepers(), 1);
+    fixture.core.enter_idle();
+    fixture.run();
+    assert_eq!(fixture.sim.sleepers(), 0, "nobody is there to be woken");
+}
+
+#[test]
 fn a_timer_cancelled_in_a_callback_is_not_delivered_even_when_due() {
     let fixture = connected();
     let ids: Arc<Mutex<Vec<TimerId>>> = Arc::default();

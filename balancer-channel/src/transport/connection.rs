@@ -87,7 +87,8 @@ pub(crate) struct Setup {
     pub(crate) scheme: Scheme,
     /// What the handshake established.
     pub(crate) auth: AuthInfo,
-    /// What all connections of a channel have in common: one for all of them.
+    /// What the connections of a channel have in common: one for all of them, but for those that are
+    /// no backends' or whose peer wants fewer pings.
     pub(crate) connector: Arc<Connector>,
     /// Where RPCs wait for a stream, here or on another connection of the SubConn.
     pub(crate) line: Arc<Line<WeakConnection>>,

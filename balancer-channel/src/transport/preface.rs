@@ -132,6 +132,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Together<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_start(cx, &[]))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

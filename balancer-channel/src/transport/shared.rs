@@ -220,7 +220,10 @@ impl Shared {
             if let Some(lost) = end.news.take() {
                 return Poll::Ready(lost);
             }
-            end.listener = Some(cx.waker().clone());
+            let before = end.listener.replace(cx.waker().clone());
+            // Dropping a waker may drop a task.
+            drop(end);
+            drop(before);
             Poll::Pending
         })
     }
@@ -327,7 +330,9 @@ impl Shared {
             end.news = Some(lost);
             let listener = end.listener.take();
             drop(end);
-            listener.inspect(Waker::wake_by_ref);
+            if let Some(listener) = listener {
+                listener.wake();
+            }
         }
     }
 

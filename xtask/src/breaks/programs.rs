@@ -206,12 +206,23 @@ impl Programs {
         let end = loop {
             match child.try_wait().context("cannot wait for a test")? {
                 Some(status) if status.success() => break End::Passed,
-                Some(_) => break End::Failed,
+                Some(status) => {
+                    // Somebody else's work, as the system's when memory runs out: it proves nothing.
+                    #[cfg(unix)]
+                    if std::os::unix::process::ExitStatusExt::signal(&status) == Some(9) {
+                        bail!("{test} was killed from outside");
+                    }
+                    break End::Failed;
+                }
                 None if started.elapsed() > limit => {
                     // It may have ended just now.
                     let _ = child.kill();
-                    child.wait().context("cannot wait for a test")?;
-                    break End::Hung;
+                    let status = child.wait().context("cannot wait for a test")?;
+                    break if status.success() {
+                        End::Passed
+                    } else {
+                        End::Hung
+                    };
                 }
                 None => std::thread::sleep(LOOK),
             }

@@ -79,6 +79,15 @@ async fn a_flush_lets_it_go_alone() {
 }
 
 #[tokio::test]
+async fn a_shutdown_leaves_nothing_behind() {
+    let mut taker = Taker::default();
+    let mut together = Together::new(&mut taker);
+    together.write_all(PREFACE).await.expect("it takes all");
+    together.shutdown().await.expect("it takes all");
+    assert_eq!(taker.written, [PREFACE]);
+}
+
+#[tokio::test]
 async fn nothing_is_lost_or_doubled_however_little_is_taken() {
     let long = [7; 1000];
     let wanted = [PREFACE, b"settings", &long].concat();
