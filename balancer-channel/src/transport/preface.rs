@@ -28,7 +28,7 @@ enum State {
 }
 
 /// As in RFC 9113, 3.4.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The preface, and the frames that are behind it as a rule.
 const ROOM: usize = 256;

@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use super::preface::PREFACE;
+
 /// The largest number of peer bytes that an error shows.
 const SHOWN: usize = 64;
 
@@ -313,7 +315,7 @@ impl ReadSniffer {
 impl WriteSniffer {
     pub(crate) const fn new() -> Self {
         Self {
-            preface: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(),
+            preface: PREFACE.len(),
             frames: Frames::new(),
         }
     }
