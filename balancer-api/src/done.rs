@@ -103,7 +103,12 @@ pub struct DoneInfo<'a> {
 /// ```
 #[derive(Default)]
 #[must_use = "dropping it tells the observers that the RPC was abandoned"]
-pub struct Done(SmallVec<[(Arc<dyn OnDone>, u64); 4]>);
+pub struct Done(
+    /// `None` is one word to write and one to look at, which is all that most RPCs need.
+    Option<Observers>,
+);
+
+type Observers = SmallVec<[(Arc<dyn OnDone>, u64); 4]>;
 
 /// Made once: dropping an RPC allocates nothing either.
 static DROPPED: LazyLock<Status> =
@@ -218,18 +223,21 @@ impl fmt::Debug for DoneInfo<'_> {
 
 impl Done {
     /// Nobody wants to know.
+    #[inline]
     pub const fn none() -> Self {
-        Self(SmallVec::new_const())
+        Self(None)
     }
 
     /// Adds an observer, to be told after those that are already there.
     pub fn push(&mut self, observer: Arc<dyn OnDone>, token: u64) {
-        self.0.push((observer, token));
+        let observers = self.0.get_or_insert_with(SmallVec::new);
+        observers.push((observer, token));
     }
 
     /// Whether nobody wants to know, so that a channel need not gather a [`DoneInfo`].
+    #[inline]
     pub fn is_none(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// Tells every observer how the RPC ended and answers how many of them panicked.
@@ -237,13 +245,16 @@ impl Done {
         self.tell(info)
     }
 
+    /// Afterwards nobody wants to know any more, also where one of them panics.
     fn tell(&mut self, info: &DoneInfo<'_>) -> usize {
         let told = |(observer, token): (Arc<dyn OnDone>, u64)| {
             // The reference is dropped inside, too: the last one may run a policy's own Drop.
             catch_unwind(AssertUnwindSafe(move || observer.on_done(token, info))).is_err()
         };
         self.0
-            .drain(..)
+            .take()
+            .into_iter()
+            .flatten()
             .map(told)
             .filter(|panicked| *panicked)
             .count()
@@ -251,8 +262,9 @@ impl Done {
 }
 
 impl Drop for Done {
+    #[inline]
     fn drop(&mut self) {
-        if !self.0.is_empty() {
+        if !self.is_none() {
             self.tell(&DoneInfo::new().with_err(&DROPPED));
         }
     }
@@ -260,6 +272,7 @@ impl Drop for Done {
 
 impl fmt::Debug for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Done({} observers)", self.0.len())
+        let observers = self.0.as_ref().map_or(0, SmallVec::len);
+        write!(f, "Done({observers} observers)")
     }
 }

@@ -99,8 +99,8 @@ pub struct PickOptions<'a> {
 #[must_use = "a pick that is dropped counts as an abandoned RPC"]
 pub struct Pick<'p> {
     sub_conn: Chosen<'p>,
-    done: Done,
-    metadata: Option<Box<HeaderMap>>,
+    /// `None` for most: one word to write and one to look at.
+    extras: Option<Extras>,
 }
 
 /// Keeps every RPC waiting for the next picker.
@@ -126,6 +126,13 @@ pub struct FailingPicker(PickError);
 enum Chosen<'p> {
     Borrowed(&'p SubConn),
     Owned(SubConn),
+}
+
+/// What few picks have.
+#[derive(Debug, Default)]
+struct Extras {
+    done: Done,
+    metadata: Option<Box<HeaderMap>>,
 }
 
 static NO_HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
@@ -261,8 +268,7 @@ impl<'p> Pick<'p> {
     pub const fn new(sub_conn: &'p SubConn) -> Self {
         Self {
             sub_conn: Chosen::Borrowed(sub_conn),
-            done: Done::none(),
-            metadata: None,
+            extras: None,
         }
     }
 
@@ -270,8 +276,7 @@ impl<'p> Pick<'p> {
     pub const fn owned(sub_conn: SubConn) -> Pick<'static> {
         Pick {
             sub_conn: Chosen::Owned(sub_conn),
-            done: Done::none(),
-            metadata: None,
+            extras: None,
         }
     }
 
@@ -283,14 +288,14 @@ impl<'p> Pick<'p> {
         };
         Pick {
             sub_conn: Chosen::Owned(sub_conn),
-            done: self.done,
-            metadata: self.metadata,
+            extras: self.extras,
         }
     }
 
     /// Adds an observer of the RPC's end; those added before, by inner pickers, are told first.
     pub fn on_done(mut self, observer: Arc<dyn OnDone>, token: u64) -> Self {
-        self.done.push(observer, token);
+        let extras = self.extras.get_or_insert_default();
+        extras.done.push(observer, token);
         self
     }
 
@@ -310,7 +315,8 @@ impl<'p> Pick<'p> {
     /// assert_eq!(pick.metadata().unwrap()["lb-token"], "t1");
     /// ```
     pub fn with_metadata(mut self, name: http::HeaderName, value: http::HeaderValue) -> Self {
-        self.metadata.get_or_insert_default().append(name, value);
+        let extras = self.extras.get_or_insert_default();
+        extras.metadata.get_or_insert_default().append(name, value);
         self
     }
 
@@ -325,14 +331,17 @@ impl<'p> Pick<'p> {
 
     /// Metadata to send with the RPC.
     pub fn metadata(&self) -> Option<&HeaderMap> {
-        self.metadata.as_deref()
+        self.extras.as_ref()?.metadata.as_deref()
     }
 
     /// Takes the pick apart: who wants to know how the RPC ends, and the metadata to send. For
     /// channels; read [`sub_conn`](Self::sub_conn) first.
     #[inline]
     pub fn into_parts(self) -> (Done, Option<Box<HeaderMap>>) {
-        (self.done, self.metadata)
+        match self.extras {
+            None => (Done::none(), None),
+            Some(Extras { done, metadata }) => (done, metadata),
+        }
     }
 }
 

@@ -266,6 +266,26 @@ fn the_same_list_is_no_news() {
 }
 
 #[test]
+fn hooks_name_the_endpoint_whose_connection_it_is_also_before_a_new_list_has_settled() {
+    let first = First::default();
+    let mut driver = Driver::new(&first.builder());
+    driver.resolve(&["a:1", "b:1", "c:1"]).expect("a good list");
+    driver.ready(0);
+    first.take();
+    // Another order, and a stranger in front: places are not what they were.
+    let list = endpoints(&["d:1", "c:1", "b:1", "a:1"]);
+    let accepted = driver.balancer.handle_resolved_addrs(Ok(list));
+    assert_eq!(accepted, Ok(()));
+    first.take();
+    driver.move_to(2, S::Ready);
+    driver.move_to(0, S::Idle);
+    driver.move_to(3, S::Ready);
+    assert_eq!(first.take(), ["ready c:1", "not ready a:1", "ready d:1"]);
+    driver.balancer.settle();
+    assert_eq!(first.take(), ["picker d:1 c:1"]);
+}
+
+#[test]
 fn another_order_of_addresses_keeps_the_connection() {
     let dual = |first: &str, second: &str| {
         ResolvedAddrs::new([Endpoint::new([Address::new(first), Address::new(second)])])

@@ -80,11 +80,11 @@ impl Model {
                 made += 1;
             }
         }
-        let list = self
-            .list
-            .iter()
-            .map(|b| Endpoint::from(&*format!("b{b}:1")));
-        let list = ResolvedAddrs::new(list);
+        // Some are named twice, so that ranks are no places.
+        let named = |b: &usize| {
+            vec![Endpoint::from(&*format!("b{b}:1")); 1 + usize::from(b.is_multiple_of(5))]
+        };
+        let list = ResolvedAddrs::new(self.list.iter().flat_map(named));
         let verdict = self.driver.balancer.handle_resolved_addrs(Ok(list));
         assert_eq!(verdict.is_err(), self.list.is_empty());
         assert_eq!(
@@ -153,6 +153,22 @@ impl Model {
         assert!(each.eq(expected.iter().copied()), "get");
         assert!(set.get(set.len()).is_none(), "past the end");
         assert!(set.iter().is_sorted_by_key(|ready| ready.rank()));
+        let listed = self.list.iter().filter(|b| self.sub_conns[**b].is_some());
+        let whole = (listed.count() == expected.len()).then_some(expected);
+        let found = set
+            .whole()
+            .map(|all| all.iter().map(|ready| number(ready.sub_conn())).collect());
+        assert_eq!(found, whole, "whole");
+        let mut before = 0;
+        for (index, ready) in set.iter().enumerate() {
+            // Those between two of the set as well: each finds the one behind it.
+            for rank in [before, ready.rank()] {
+                assert_eq!(set.index_of_rank(rank), index, "the index of rank {rank}");
+            }
+            before = ready.rank() + 1;
+        }
+        assert_eq!(set.index_of_rank(before), set.len(), "behind the last");
+        assert_eq!(set.index_of_rank(u32::MAX), set.len(), "behind every list");
     }
 }
 

@@ -44,7 +44,9 @@
 #![deny(clippy::disallowed_methods)]
 
 mod builder;
+mod cycle;
 mod picker;
 mod rotation;
+mod turns;
 
 pub use builder::{NAME, RoundRobin, builder};

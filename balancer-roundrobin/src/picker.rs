@@ -1,17 +1,13 @@
 //! The picker: one turn, one index, one SubConn.
 
-use std::{
-    num::NonZeroU64,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{num::NonZeroU64, sync::Arc};
 
 use balancer_api::{
     Pick, PickError, PickOptions, Picker, SubConn,
     base::{ReadySet, ReadySubConn},
 };
+
+use crate::{cycle::Cycle, turns::Turns};
 
 /// Turns over one set of READY SubConns.
 ///
@@ -22,11 +18,11 @@ use balancer_api::{
 pub(crate) struct RoundRobinPicker {
     /// In the resolver's order.
     ready: ReadySet,
-    /// The length of `ready`: the division needs no check for zero.
-    count: NonZeroU64,
+    /// Of as many places as `ready` has.
+    cycle: Cycle,
     /// Shared with the pickers before and after, so that no turn is handed out twice while one
     /// replaces the other.
-    turns: Arc<AtomicU64>,
+    turns: Arc<Turns>,
     origin: u64,
 }
 
@@ -43,14 +39,9 @@ const SUCCESSORS: u64 = 16;
 impl RoundRobinPicker {
     /// A picker that gives the turn `now` to the SubConn at `start`, and goes on from there.
     /// `None` for an empty set.
-    pub(crate) fn new(
-        ready: ReadySet,
-        turns: Arc<AtomicU64>,
-        now: u64,
-        start: u64,
-    ) -> Option<Self> {
+    pub(crate) fn new(ready: ReadySet, turns: Arc<Turns>, now: u64, start: u64) -> Option<Self> {
         Some(Self {
-            count: NonZeroU64::new(ready.len() as u64)?,
+            cycle: Cycle::new(ready.len())?,
             ready,
             turns,
             origin: now.wrapping_sub(start),
@@ -60,23 +51,14 @@ impl RoundRobinPicker {
     /// Where in `ready` the SubConn stands that would be next here, at the turn `now`; if it is
     /// gone, the one after it. With the same resolver result as here, that is found by rank.
     pub(crate) fn next_by_rank(&self, now: u64, ready: &ReadySet) -> Option<u64> {
-        let rank = self.at(now)?.rank();
-        let (mut low, mut high) = (0, ready.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if ready.get(middle)?.rank() < rank {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
+        let next = ready.index_of_rank(self.at(now)?.rank()) as u64;
         // Past the last one it is the first one's turn.
-        Some(low as u64 % NonZeroU64::new(ready.len() as u64)?)
+        Some(next % NonZeroU64::new(ready.len() as u64)?)
     }
 
     /// The same when another result has numbered the backends anew: by identity, and not for ever.
     pub(crate) fn next_by_identity(&self, now: u64, ready: &ReadySet) -> Option<u64> {
-        (0..self.count.get().min(SUCCESSORS)).find_map(|skipped| {
+        (0..self.cycle.length().min(SUCCESSORS)).find_map(|skipped| {
             let next = self.at(now.wrapping_add(skipped))?.sub_conn();
             let at = ready.iter().position(|entry| entry.sub_conn() == next)?;
             Some(at as u64)
@@ -85,39 +67,56 @@ impl RoundRobinPicker {
 
     #[inline]
     fn at(&self, turn: u64) -> Option<&ReadySubConn> {
-        let index = turn.wrapping_sub(self.origin) % self.count;
-        self.ready.get(index as usize)
+        self.ready.get(self.index(turn))
     }
 
     #[inline]
-    fn draw(&self) -> Option<&SubConn> {
-        // Relaxed: a turn has to be handed out once; it publishes nothing else.
-        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
-        self.at(turn).map(ReadySubConn::sub_conn)
+    fn index(&self, turn: u64) -> usize {
+        let place = self.cycle.place(turn.wrapping_sub(self.origin));
+        place as usize
     }
 
-    #[cold]
-    fn draw_untried(&self, tried: &[SubConn]) -> Option<&SubConn> {
+    /// The SubConn whose turn it is, and that turn is over.
+    #[inline]
+    fn draw(&self) -> Option<&ReadySubConn> {
+        self.at(self.turns.draw())
+    }
+
+    /// What a pick is while some are not READY.
+    #[inline(never)]
+    fn pick_of_some(&self) -> Result<Pick<'_>, PickError> {
+        picked(self.draw())
+    }
+
+    /// What it is for a retry.
+    #[inline(never)]
+    fn pick_untried(&self, tried: &[SubConn]) -> Result<Pick<'_>, PickError> {
         let mut chosen = self.draw();
         for _ in 0..REDRAWS {
             match chosen {
-                Some(sub_conn) if tried.contains(sub_conn) => chosen = self.draw(),
+                Some(entry) if tried.contains(entry.sub_conn()) => chosen = self.draw(),
                 _ => break,
             }
         }
-        chosen
+        picked(chosen)
+    }
+}
+
+#[inline]
+fn picked(entry: Option<&ReadySubConn>) -> Result<Pick<'_>, PickError> {
+    match entry {
+        Some(entry) => Ok(Pick::new(entry.sub_conn())),
+        None => Err(PickError::NoSubConnAvailable),
     }
 }
 
 impl Picker for RoundRobinPicker {
     fn pick<'p>(&'p self, options: &PickOptions<'_>) -> Result<Pick<'p>, PickError> {
-        let chosen = match options.tried() {
-            [] => self.draw(),
-            tried => self.draw_untried(tried),
-        };
-        match chosen {
-            Some(sub_conn) => Ok(Pick::new(sub_conn)),
-            None => Err(PickError::NoSubConnAvailable),
+        // The first attempt while all are READY is apart: without a call in it, it needs no stack.
+        match (options.tried(), self.ready.whole()) {
+            ([], Some(whole)) => picked(whole.get(self.index(self.turns.draw()))),
+            ([], None) => self.pick_of_some(),
+            (tried, _) => self.pick_untried(tried),
         }
     }
 }

@@ -1,19 +1,13 @@
 //! The rotation: what outlives a picker, so that the next one goes on where it left off.
 
-use std::{
-    mem,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{mem, sync::Arc};
 
 use balancer_api::{
     Endpoint, LbConfig, Picker, QueuePicker, Rejected,
     base::{BaseContext, PickerBuilder, ReadySet},
 };
 
-use crate::picker::RoundRobinPicker;
+use crate::{picker::RoundRobinPicker, turns::Turns};
 
 /// Whose turn it is, across pickers.
 ///
@@ -23,7 +17,7 @@ use crate::picker::RoundRobinPicker;
 /// picker starts with the backend that would have been next in the one before.
 #[derive(Default)]
 pub(crate) struct Rotation {
-    turns: Arc<AtomicU64>,
+    turns: Arc<Turns>,
     last: Option<Arc<RoundRobinPicker>>,
     /// Whether a resolver result came since `last` was built: ranks may mean other backends now.
     relisted: bool,
@@ -34,9 +28,9 @@ pub(crate) struct Rotation {
 impl Rotation {
     fn start(&mut self, ready: &ReadySet, cx: &BaseContext<'_>) -> (u64, u64) {
         let relisted = mem::take(&mut self.relisted);
-        // Relaxed, and picks of the last picker go on meanwhile: a turn that they take after this
-        // is as well missing from the new one, since both count from the same counter.
-        let now = self.turns.load(Ordering::Relaxed);
+        // Picks of the last picker go on meanwhile: a turn that they take after this is as well
+        // missing from the new one, since both count from the same counter.
+        let now = self.turns.next();
         let next = self.last.as_ref().and_then(|last| match relisted {
             false => last.next_by_rank(now, ready),
             true => last.next_by_identity(now, ready),
@@ -47,7 +41,7 @@ impl Rotation {
                 let random = cx.random();
                 if self.last.is_none() {
                     // Nobody draws yet. A counter that starts anywhere has its wrap exercised.
-                    self.turns.store(random, Ordering::Relaxed);
+                    self.turns.set_next(random);
                     return (random, random % ready.len().max(1) as u64);
                 }
                 (now, random % ready.len().max(1) as u64)

@@ -34,6 +34,9 @@ fn by_threads(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("ours", threads), |bencher| {
             bencher.iter_custom(|picks| spent(threads, picks, picks::ours(1_000, 0)));
         });
+        group.bench_function(BenchmarkId::new("counting", threads), |bencher| {
+            bencher.iter_custom(|picks| spent(threads, picks, picks::counting()));
+        });
         group.bench_function(BenchmarkId::new("fetch_add", threads), |bencher| {
             bencher.iter_custom(|picks| spent(threads, picks, picks::fetch_add()));
         });

@@ -93,7 +93,39 @@ func run(conn *grpc.ClientConn, concurrency, size int, length time.Duration) (ok
 	return len(latencies), failed, latencies
 }
 
+// register makes the addresses, with commas between them, what bench: targets resolve to, and says
+// how many they are.
+func register(addresses string) int {
+	var state resolver.State
+	for _, address := range strings.Split(addresses, ",") {
+		state.Addresses = append(state.Addresses, resolver.Address{Addr: address})
+	}
+	fixed := manual.NewBuilderWithScheme("bench")
+	fixed.InitialState(state)
+	resolver.Register(fixed)
+	return len(state.Addresses)
+}
+
+// connect waits for the first connection.
+func connect(conn *grpc.ClientConn) {
+	wait, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for conn.GetState() != connectivity.Ready {
+		if !conn.WaitForStateChange(wait, conn.GetState()) {
+			fmt.Fprintln(os.Stderr, "not connected after 10 s")
+			os.Exit(1)
+		}
+	}
+}
+
 func main() {
+	if len(os.Args) > 2 && os.Args[1] == "pick" {
+		if err := picks(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	// The contender's name and the addresses come before the flags.
 	if len(os.Args) < 3 {
 		fmt.Fprintln(os.Stderr, "usage: bench-go CONTENDER ADDRESSES [flags]")
@@ -108,27 +140,14 @@ func main() {
 	// As the Rust clients: one thread does the work.
 	runtime.GOMAXPROCS(1)
 
-	var state resolver.State
-	for _, address := range strings.Split(os.Args[2], ",") {
-		state.Addresses = append(state.Addresses, resolver.Address{Addr: address})
-	}
-	fixed := manual.NewBuilderWithScheme("bench")
-	fixed.InitialState(state)
-	resolver.Register(fixed)
+	register(os.Args[2])
 	conn, err := grpc.Dial("bench:///echo", grpc.WithInsecure(),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	wait, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	for conn.GetState() != connectivity.Ready {
-		if !conn.WaitForStateChange(wait, conn.GetState()) {
-			fmt.Fprintln(os.Stderr, "not connected after 10 s")
-			os.Exit(1)
-		}
-	}
+	connect(conn)
 	// All backends, not the first alone.
 	run(conn, *concurrency, *size, 50*time.Millisecond+time.Duration(*warmUp)*time.Millisecond)
 

@@ -17,7 +17,7 @@ use crate::{
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Who: ours, or ours-1 with the first backend only; of the floors raw-h2, raw-hyper, direct-h2, direct-hyper; with the feature `rivals`
-    /// tonic-single, tonic-balance, tower-p2c, ginepro, grpc.
+    /// tonic-single, tonic-balance, tower-p2c, p2c-h2, ginepro, grpc.
     pub contender: String,
     /// Where: addresses with commas between them.
     #[arg(value_delimiter = ',')]
@@ -83,7 +83,11 @@ async fn rival(options: &Options, backends: &Backends) -> Result<Measured, Error
         "tonic-single" => run(Tonic::new(tonic_channel::single(backends).await?), options).await,
         "tonic-balance" => run(Tonic::new(tonic_channel::balance(backends)?), options).await,
         "tower-p2c" => {
-            let service = tower_p2c::connect(backends.plaintext()?).await?;
+            let service = tower_p2c::over_channels(backends).await?;
+            run(Tonic::new(service), options).await
+        }
+        "p2c-h2" => {
+            let service = tower_p2c::over_floor(backends.plaintext()?).await?;
             run(Tonic::new(service), options).await
         }
         "ginepro" => run(Ginepro::connect(backends).await?, options).await,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use balancer_api::{ConnectivityState, PickOptions, Picker};
+use balancer_api::{ConnectivityState, Pick, PickError, PickOptions, Picker, SubConn};
 
 use crate::{fleet::Fleet, random::Random};
 
@@ -57,6 +57,26 @@ pub fn ours_loaded(backends: usize, lost: usize) -> impl Fn() -> bool + Send + S
 pub fn fetch_add() -> impl Fn() -> bool + Send + Sync {
     let next = AtomicUsize::new(0);
     move || next.fetch_add(1, Ordering::Relaxed) != usize::MAX
+}
+
+/// The least that a picker can be: the same counter behind the same trait, and always the same SubConn.
+pub fn counting() -> impl Fn() -> bool + Send + Sync {
+    #[repr(align(128))]
+    struct Counting(AtomicUsize, SubConn);
+
+    impl Picker for Counting {
+        fn pick<'p>(&'p self, _: &PickOptions<'_>) -> Result<Pick<'p>, PickError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(Pick::new(&self.1))
+        }
+    }
+
+    let mut fleet = Fleet::new(&*balancer_roundrobin::builder());
+    fleet.start(Fleet::backends(1));
+    let picker: Arc<dyn Picker> =
+        Arc::new(Counting(AtomicUsize::new(0), fleet.sub_conn(0).clone()));
+    let options = PickOptions::new("/s/m");
+    move || picker.pick(&options).is_ok()
 }
 
 /// tower's power of two choices over services that answer at once, in the lock that sharing it takes.

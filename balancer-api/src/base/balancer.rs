@@ -2,7 +2,9 @@
 
 use std::{mem, sync::Arc};
 
-use super::{BaseContext, PickerBuilder, ReadySet, ReadySubConn, ready::Change};
+use super::{
+    BaseContext, PickerBuilder, ReadySet, ReadySubConn, ready::Change, sub_conns::SubConns,
+};
 use crate::{
     Attributes, Balancer, CallEvent, CallId, ClientConn, ConnectivityState as State,
     ConnectivityStateEvaluator, Endpoint, FailingPicker, LbConfig, NewSubConnOptions, PickError,
@@ -27,7 +29,7 @@ pub(super) struct BaseBalancer<P: PickerBuilder> {
     slots: Vec<Option<Slot<P::Data>>>,
     free: Vec<usize>,
     by_endpoint: FixedMap<Endpoint, usize>,
-    by_sub_conn: FixedMap<SubConn, usize>,
+    by_sub_conn: SubConns,
 
     states: ConnectivityStateEvaluator,
     ready: ReadySet<P::Data>,
@@ -47,8 +49,8 @@ pub(super) struct BaseBalancer<P: PickerBuilder> {
     closed: bool,
 }
 
-struct Slot<D> {
-    sub_conn: SubConn,
+pub(super) struct Slot<D> {
+    pub(super) sub_conn: SubConn,
     endpoint: Endpoint,
     /// Position in the resolver's list.
     rank: u32,
@@ -81,7 +83,7 @@ impl<P: PickerBuilder> BaseBalancer<P> {
             slots: Vec::new(),
             free: Vec::new(),
             by_endpoint: FixedMap::default(),
-            by_sub_conn: FixedMap::default(),
+            by_sub_conn: SubConns::default(),
             states: ConnectivityStateEvaluator::new(),
             ready: ReadySet::default(),
             changes: Vec::new(),
@@ -234,7 +236,7 @@ impl<P: PickerBuilder> BaseBalancer<P> {
             }
         };
         self.by_endpoint.insert(endpoint.clone(), at);
-        self.by_sub_conn.insert(sub_conn, at);
+        self.by_sub_conn.insert(&sub_conn, at, &self.slots);
     }
 
     /// Takes a SubConn out of everything but the channel.
@@ -242,7 +244,7 @@ impl<P: PickerBuilder> BaseBalancer<P> {
         let slot = self.slots[at].take()?;
         self.free.push(at);
         self.by_endpoint.remove(&slot.endpoint);
-        self.by_sub_conn.remove(&slot.sub_conn);
+        self.by_sub_conn.remove(&slot.sub_conn, at);
         self.states
             .record_transition(Some(slot.counted), State::Shutdown);
         if slot.state == State::Ready {
@@ -321,7 +323,10 @@ impl<P: PickerBuilder> BaseBalancer<P> {
 
 impl<P: PickerBuilder> Balancer for BaseBalancer<P> {
     fn handle_sub_conn_state_change(&mut self, sub_conn: &SubConn, new: &SubConnState<'_>) {
-        let Some(&at) = self.by_sub_conn.get(sub_conn).filter(|_| !self.closed) else {
+        if self.closed {
+            return;
+        }
+        let Some(at) = self.by_sub_conn.get(sub_conn, &self.slots) else {
             return;
         };
         if new.state == State::Shutdown {
@@ -345,20 +350,23 @@ impl<P: PickerBuilder> Balancer for BaseBalancer<P> {
             self.dirty |= before != after;
         }
         if new.state == State::Ready {
-            slot.connected = position(&slot.endpoint, new.address);
-            let entry = slot.as_ready();
-            if old != State::Ready {
-                self.policy.on_ready(&entry, &cx);
+            let connected = position(&slot.endpoint, new.address);
+            // Most are connected to the same address as ever: an entry that needs no look is memory
+            // that need not be fetched.
+            if mem::replace(&mut slot.connected, connected) != connected {
+                slot.with_entry(&self.ready, self.reorder, |it| it.set_connected(connected));
             }
-            if !self.reorder
-                && let Some(entry) = self.ready.entry(slot.place)
-            {
-                entry.set_connected(slot.connected);
+            if old != State::Ready {
+                slot.with_entry(&self.ready, self.reorder, |entry| {
+                    self.policy.on_ready(entry, &cx);
+                });
             }
             self.changes.push((slot.place, true));
             self.dirty = true;
         } else if old == State::Ready {
-            self.policy.on_not_ready(&slot.as_ready(), &cx);
+            slot.with_entry(&self.ready, self.reorder, |entry| {
+                self.policy.on_not_ready(entry, &cx);
+            });
             self.changes.push((slot.place, false));
             self.dirty = true;
         }
@@ -443,6 +451,15 @@ impl<D: Clone> Slot<D> {
             self.connected,
             self.data.clone(),
         )
+    }
+
+    /// Shows its entry: the one in the set, unless that is of another list than the slot. A new one
+    /// is references to count, in memory that nothing else looks at in a change.
+    fn with_entry(&self, ready: &ReadySet<D>, reorder: bool, look: impl FnOnce(&ReadySubConn<D>)) {
+        match ready.entry(self.place).filter(|_| !reorder) {
+            Some(entry) => look(entry),
+            None => look(&self.as_ready()),
+        }
     }
 }
 

@@ -50,6 +50,7 @@ mod balancer;
 mod builder;
 mod overlay;
 mod ready;
+mod sub_conns;
 
 use std::sync::Arc;
 

@@ -86,7 +86,7 @@ impl Overlay {
             }
             Ok(_) => None,
             Err(at) => {
-                let difference = match (flat.binary_search(&place), ready) {
+                let difference = match (search(flat, place), ready) {
                     (Ok(index), false) => Difference::new(place, index, false),
                     (Err(index), true) => Difference::new(place, index, true),
                     _ => return None,
@@ -141,6 +141,13 @@ impl Overlay {
         flat.get(index.wrapping_add(moved) as usize).copied()
     }
 
+    /// How many of the set come before `place`, of which so many are in the flat list.
+    pub(super) fn index(&self, flat: usize, place: u32) -> usize {
+        let after = self.differences.partition_point(|it| it.place < place);
+        let last = after.checked_sub(1).and_then(|at| self.differences.get(at));
+        (flat as u32).wrapping_sub(last.map_or(0, |last| last.moved)) as usize
+    }
+
     /// The whole set, over `flat`.
     pub(super) fn merged(&self, flat: &[u32]) -> Vec<u32> {
         let mut places = Vec::with_capacity(flat.len() + self.differences.len());
@@ -156,6 +163,18 @@ impl Overlay {
         }
         places.extend_from_slice(flat.get(rest..).unwrap_or_default());
         places
+    }
+}
+
+/// Where `place` is in a flat list, or would be.
+pub(super) fn search(flat: &[u32], place: u32) -> Result<usize, usize> {
+    // Places are ascending numbers from 0, so that none stands behind the index that it names. Where
+    // all before it are there, as in a list that comes up from its front, it stands just there.
+    let most = (place as usize).min(flat.len());
+    match flat.get(..most).and_then(<[u32]>::last) {
+        Some(last) if *last >= place => flat[..most].binary_search(&place),
+        _ if flat.get(most) == Some(&place) => Ok(most),
+        _ => Err(most),
     }
 }
 

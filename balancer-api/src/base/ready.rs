@@ -20,7 +20,7 @@ use std::{
     },
 };
 
-use super::overlay::Overlay;
+use super::overlay::{Overlay, search};
 use crate::{Address, Endpoint, SubConn};
 
 /// A READY SubConn, the endpoint it is for, and what the policy keeps for it.
@@ -159,6 +159,40 @@ impl<D> ReadySet<D> {
             Some(overlay) => overlay.place(&self.flat, index)?,
         };
         self.entries.get(place as usize)
+    }
+
+    /// How many of them come before `rank` in the resolver's order: the index of the one with that
+    /// [`rank`](ReadySubConn::rank), or of the first after it. [`len`](Self::len) if there is none.
+    ///
+    /// ```
+    /// use balancer_api::base::ReadySet;
+    /// assert_eq!(ReadySet::<()>::default().index_of_rank(7), 0);
+    /// ```
+    pub fn index_of_rank(&self, rank: u32) -> usize {
+        // Where nothing was left out of the list, ranks are places.
+        let place = match self.entry(rank) {
+            Some(entry) if entry.rank == rank => rank,
+            _ => self.entries.partition_point(|entry| entry.rank < rank) as u32,
+        };
+        let flat = match search(&self.flat, place) {
+            Ok(index) | Err(index) => index,
+        };
+        match &self.overlay {
+            None => flat,
+            Some(overlay) => overlay.index(flat, place),
+        }
+    }
+
+    /// All of them as a slice, when every SubConn is READY: what [`get`](Self::get) finds by an index
+    /// of an index is there by one.
+    ///
+    /// ```
+    /// use balancer_api::base::ReadySet;
+    /// assert!(ReadySet::<()>::default().whole().is_some_and(<[_]>::is_empty));
+    /// ```
+    #[inline]
+    pub fn whole(&self) -> Option<&[ReadySubConn<D>]> {
+        (self.len == self.entries.len()).then_some(&*self.entries)
     }
 
     fn places(&self) -> impl Iterator<Item = u32> + '_ {

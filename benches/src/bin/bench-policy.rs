@@ -54,6 +54,8 @@ enum Who {
     OursLoaded,
     /// A bare shared counter.
     FetchAdd,
+    /// The same as a picker.
+    Counting,
     /// tower's power of two choices; with the feature `rivals`.
     TowerP2c,
     /// pingora's round robin; with the feature `pingora`.
@@ -125,6 +127,7 @@ fn nanos_per_pick(args: &Args) -> Result<f64, Error> {
         Who::Ours => picks::time(threads, count, picks::ours(backends, lost)),
         Who::OursLoaded => picks::time(threads, count, picks::ours_loaded(backends, lost)),
         Who::FetchAdd => picks::time(threads, count, picks::fetch_add()),
+        Who::Counting => picks::time(threads, count, picks::counting()),
         #[cfg(feature = "rivals")]
         Who::TowerP2c => picks::time(threads, count, picks::tower_p2c(backends)),
         #[cfg(feature = "pingora")]

@@ -12,6 +12,8 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Promise {
     pub what: String,
+    /// The contenders that it compares.
+    pub of: [&'static str; 2],
     pub is: Estimate,
     pub bar: Bar,
 }
@@ -23,7 +25,7 @@ const AHEAD: Bar = Bar::AtMost(1.0);
 pub(super) fn of_times(timed: &Timed, go: Option<&Go>) -> Vec<Promise> {
     let mut promises = Vec::new();
     let name = timed.scenario.name;
-    let mut promise = |of: &str, to: &str, figure: Figure, bar: Bar| {
+    let mut promise = |of: &'static str, to: &'static str, figure: Figure, bar: Bar| {
         if let Some(is) = timed.ratio(of, to, figure) {
             let what = match figure {
                 Figure::Throughput => "throughput",
@@ -32,6 +34,7 @@ pub(super) fn of_times(timed: &Timed, go: Option<&Go>) -> Vec<Promise> {
             };
             promises.push(Promise {
                 what: format!("{name}: {what}, {of} to {to}"),
+                of: [of, to],
                 is,
                 bar,
             });
@@ -54,6 +57,13 @@ pub(super) fn of_times(timed: &Timed, go: Option<&Go>) -> Vec<Promise> {
     promises
 }
 
+/// Whose figures are too unsure for what is promised of them, whatever they are.
+pub(super) fn unsure(timed: &Timed, go: Option<&Go>) -> Vec<&'static str> {
+    let promises = of_times(timed, go).into_iter();
+    let wide = promises.filter(|one| one.is.is_wide());
+    wide.flat_map(|one| one.of).collect()
+}
+
 /// What is promised of counts.
 pub(super) fn of_counts(counted: &Counted) -> Vec<Promise> {
     let mut promises = Vec::new();
@@ -68,6 +78,7 @@ pub(super) fn of_counts(counted: &Counted) -> Vec<Promise> {
             Kind::Floor if to == FLOOR && matches!(name, "c64" | "c1") => {
                 promises.push(Promise {
                     what: format!("{name}: allocations per RPC, {of} less {to}"),
+                    of: [of, to],
                     // Stray ones, of buffers that grow, are no allocation per RPC.
                     is: Estimate::exact((ours.allocations - rival.allocations).round() + 0.0),
                     bar: Bar::AtMost(1.0),
@@ -79,6 +90,7 @@ pub(super) fn of_counts(counted: &Counted) -> Vec<Promise> {
         if let Some((mine, theirs)) = ours.instructions.zip(rival.instructions) {
             promises.push(Promise {
                 what: format!("{name}: instructions, {of} to {to}"),
+                of: [of, to],
                 is: Estimate::exact(mine as f64 / theirs as f64),
                 bar: instructions,
             });
@@ -87,6 +99,7 @@ pub(super) fn of_counts(counted: &Counted) -> Vec<Promise> {
             let ratio = (ours.allocations + 0.01) / (rival.allocations + 0.01);
             promises.push(Promise {
                 what: format!("{name}: allocations, {of} to {to}"),
+                of: [of, to],
                 is: Estimate::exact(ratio),
                 bar,
             });

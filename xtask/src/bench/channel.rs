@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use super::{
-    held::Rows,
+    held::{Rows, until_sure},
     rounds::{Effort, Progress},
     run::{Binaries, Server, number},
-    stats::{Bar, Estimate, ratios},
+    stats::{Bar, Estimate},
 };
 
 /// RPCs that wait at once.
@@ -44,15 +44,15 @@ fn waiting(
     let ends = [("sent nowhere", &[][..]), ("failed", &["--fail"][..])];
     for (end, args) in ends {
         let args: Vec<&str> = ["--rpcs", WAITING].iter().chain(args).copied().collect();
-        let (mut cpu, mut object) = (Vec::new(), serde_json::Value::Null);
-        for _ in 0..effort.rounds.min(5) {
+        let mut object = serde_json::Value::Null;
+        let [cpu] = until_sure(effort, || {
             object = binaries.waiting(&args)?;
-            cpu.push(number(&object, "cpu_ms")?);
-        }
+            Ok([number(&object, "cpu_ms")?])
+        })?;
         rows.hold(
             format!("{WAITING} RPCs that wait: released, asked again, {end}; CPU"),
             "ms",
-            Estimate::of(&cpu),
+            cpu,
             Some(Bar::AtMost(200.0)),
         );
         if end == "sent nowhere" {
@@ -84,25 +84,24 @@ fn crowd(
     progress.step(&format!("{CROWD} connections"));
     let server = Server::start(binaries, CROWD, None)?;
     let connect = |who: &str| binaries.channel(&["connect", "--who", who, server.addresses()]);
-    let (mut ours, mut bare) = (Vec::new(), Vec::new());
-    for round in 0..effort.rounds {
+    let mut first = "ours";
+    let [wall, cpu] = until_sure(effort, || {
         // In turn, so that neither is always the one that finds the servers warm.
-        if round % 2 == 0 {
-            ours.push(connect("ours")?);
-            bare.push(connect("bare-h2")?);
+        let (ours, bare) = if first == "ours" {
+            (connect("ours")?, connect("bare-h2")?)
         } else {
-            bare.push(connect("bare-h2")?);
-            ours.push(connect("ours")?);
-        }
-    }
-    for (field, what) in [("wall_ms", "wall time"), ("cpu_ms", "client CPU")] {
-        let of = |all: &[serde_json::Value]| -> Result<Vec<f64>> {
-            all.iter().map(|one| number(one, field)).collect()
+            let bare = connect("bare-h2")?;
+            (connect("ours")?, bare)
         };
+        first = if first == "ours" { "bare-h2" } else { "ours" };
+        let ratio = |field| Ok::<_, anyhow::Error>(number(&ours, field)? / number(&bare, field)?);
+        Ok([ratio("wall_ms")?, ratio("cpu_ms")?])
+    })?;
+    for (is, what) in [(wall, "wall time"), (cpu, "client CPU")] {
         rows.hold(
             format!("{CROWD} connections up, {what}, to bare `h2`"),
             "times",
-            Estimate::of(&ratios(&of(&ours)?, &of(&bare)?)),
+            is,
             Some(Bar::AtMost(1.15)),
         );
     }

@@ -111,11 +111,12 @@ fn contenders(text: &mut String, go: bool) {
 fn promises(text: &mut String, promises: &[Promise]) {
     text.push_str(
         "### Bars\n\nRatios of times are medians of paired rounds, with a 95 % interval from a \
-         bootstrap. An interval wider than 5 % either way, or one that the bar lies in, is \
-         INCONCLUSIVE, which is not a pass.\n\n| what | is | bar | |\n|---|---|---|---|\n",
+         bootstrap. While one is wider than 5 % either way, its contenders are measured on, up to \
+         five times as many rounds. An interval that is as wide in the end, or that the bar lies \
+         in, is INCONCLUSIVE, which is not a pass.\n\n| what | is | bar | |\n|---|---|---|---|\n",
     );
     for promise in promises {
-        let Promise { what, is, bar } = promise;
+        let Promise { what, is, bar, .. } = promise;
         let _ = writeln!(text, "| {what} | {is} | {bar} | {} |", promise.verdict());
     }
     text.push('\n');
@@ -125,8 +126,8 @@ fn times(text: &mut String, timed: &Timed) {
     let unit = timed.scenario.unit();
     let _ = writeln!(
         text,
-        "### Times: {}\n\n| contender | {unit}s/s | client CPU, µs per {unit} | p50, µs | p99, µs | \
-         failed | CPU to ours |\n|---|---|---|---|---|---|---|",
+        "### Times: {}\n\n| contender | rounds | {unit}s/s | client CPU, µs per {unit} | p50, µs | \
+         p99, µs | failed | CPU to ours |\n|---|---|---|---|---|---|---|---|",
         timed.scenario.what
     );
     for name in timed.names() {
@@ -137,7 +138,8 @@ fn times(text: &mut String, timed: &Timed) {
         };
         let _ = writeln!(
             text,
-            "| {name} | {:.0} | {:.2} | {:.0} | {:.0} | {:.0} | {to_ours} |",
+            "| {name} | {} | {:.0} | {:.2} | {:.0} | {:.0} | {:.0} | {to_ours} |",
+            timed.rounds(name),
             at(Figure::Throughput),
             at(Figure::Cpu),
             at(Figure::P50),

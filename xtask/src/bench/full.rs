@@ -128,7 +128,8 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
             go.as_ref(),
             effort,
             &mut progress,
-        )?;
+            |timed| bars::unsure(timed, go.as_ref()),
+        );
         found.promises.extend(bars::of_times(&timed, go.as_ref()));
         for (name, why) in &timed.absent {
             println!("{why}");
@@ -164,7 +165,14 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
         }
     }
     if options.wants(POLICY) {
-        found.policy = policy::run(&binaries, features, callgrind, effort, &mut progress)?;
+        found.policy = policy::run(
+            &binaries,
+            features,
+            go.as_ref().map(|go| (go, &plain)),
+            callgrind,
+            effort,
+            &mut progress,
+        )?;
     }
     if options.wants(CHANNEL) {
         found.channel = channel::run(&binaries, effort, &mut progress)?;

@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::run::answers;
+use serde_json::Value;
+
+use super::run::{answers, limited, object};
 use crate::workspace::{self, Workspace};
 
 /// The bench's client on grpc-go.
@@ -16,7 +18,7 @@ use crate::workspace::{self, Workspace};
 pub(super) struct Go {
     program: PathBuf,
     /// Of grpc-go.
-    version: &'static str,
+    version: String,
     /// Of the toolchain, in its own words.
     toolchain: String,
 }
@@ -28,6 +30,15 @@ const NEW: (u32, &str) = (25, "v1.83.1");
 
 /// The one that Debian ships as sources: any Go builds it.
 const OLD: &str = "v1.33.3";
+
+/// The minor version from which on picks and RPCs cost what they cost in [`NEW`].
+const RECENT: u32 = 80;
+
+/// Its files, beside the module's own.
+const FILES: [&str; 3] = ["main.go", "picks.go", "go.mod"];
+
+/// Where grpc-go says its version.
+const VERSION: &str = "src/google.golang.org/grpc/version.go";
 
 /// Where Debian's package `golang-google-grpc-dev` puts them.
 const DEBIAN: &str = "/usr/share/gocode";
@@ -51,19 +62,20 @@ impl Go {
             .into_std_path_buf();
         fs::create_dir_all(&directory)?;
         let sources = workspace.root().join("benches").join("go");
-        for file in ["main.go", "go.mod"] {
+        for file in FILES {
             fs::copy(sources.join(file), directory.join(file)).context("grpc-go's client")?;
         }
         let version = match as_module(&directory, &toolchain) {
             Ok(version) => version,
             Err(why) => {
-                let debian = installed_sources().with_context(|| {
+                let sources = installed_sources().with_context(|| {
                     format!("{why:#}; nor is Debian's golang-google-grpc-dev installed")
                 })?;
-                let mut build = go(&directory, &["build", "-o", PROGRAM, "main.go"]);
-                build.env("GO111MODULE", "off").env("GOPATH", debian);
+                let version = version_of(&sources)?;
+                let mut build = go(&directory, &["build", "-o", PROGRAM, "."]);
+                build.env("GO111MODULE", "off").env("GOPATH", sources);
                 workspace::run(build)?;
-                OLD
+                version
             }
         };
         Ok(Self {
@@ -84,18 +96,39 @@ impl Go {
 
     /// What ours may take of its CPU: more of the old one, which is faster.
     pub(super) fn bar(&self) -> f64 {
-        if self.version == NEW.1 { 0.72 } else { 0.85 }
+        if self.minor() >= RECENT { 0.72 } else { 0.85 }
+    }
+
+    fn minor(&self) -> u32 {
+        let minor = self.version.split('.').nth(1);
+        minor.and_then(|minor| minor.parse().ok()).unwrap_or(0)
+    }
+
+    /// What its picks take.
+    pub(super) fn picks(&self, args: &[&str]) -> Result<Value> {
+        let mut command = limited(&self.program);
+        command.args(args);
+        object(command)
     }
 }
 
+/// What the sources say of themselves.
+fn version_of(sources: &Path) -> Result<String> {
+    let file = sources.join(VERSION);
+    let text = fs::read_to_string(&file).context("grpc-go's version")?;
+    let quoted = text.split("const Version = \"").nth(1);
+    let version = quoted.and_then(|rest| rest.split('"').next());
+    Ok(format!("v{}", version.context("grpc-go says no version")?))
+}
+
 /// Builds with the grpc-go that the toolchain's own client fetches.
-fn as_module(directory: &Path, toolchain: &str) -> Result<&'static str> {
+fn as_module(directory: &Path, toolchain: &str) -> Result<String> {
     let version = grpc_for(toolchain);
     let grpc = format!("google.golang.org/grpc@{version}");
     workspace::run(go(directory, &["get", &grpc]))?;
     workspace::run(go(directory, &["mod", "tidy"]))?;
     workspace::run(go(directory, &["build", "-o", PROGRAM, "."]))?;
-    Ok(version)
+    Ok(version.to_owned())
 }
 
 /// A tree of sources with grpc-go in it.

@@ -1,6 +1,11 @@
 //! Figures that stand by themselves, and what they may be.
 
-use super::stats::{Bar, Estimate};
+use anyhow::Result;
+
+use super::{
+    rounds::{Effort, TIMES},
+    stats::{Bar, Estimate},
+};
 
 /// A figure, and what it may be.
 #[derive(Debug)]
@@ -14,6 +19,25 @@ pub(super) struct Held {
 /// Figures in the order of the document.
 #[derive(Debug, Default)]
 pub(super) struct Rows(pub Vec<Held>);
+
+/// Measures `N` figures a round: as many rounds as were asked for, and on while one of them is unsure.
+pub(super) fn until_sure<const N: usize>(
+    effort: Effort,
+    mut round: impl FnMut() -> Result<[f64; N]>,
+) -> Result<[Estimate; N]> {
+    let mut rounds: Vec<[f64; N]> = Vec::new();
+    loop {
+        for _ in 0..effort.rounds {
+            rounds.push(round()?);
+        }
+        let estimate =
+            |at: usize| Estimate::of(&rounds.iter().map(|all| all[at]).collect::<Vec<_>>());
+        let estimates = std::array::from_fn(estimate);
+        if rounds.len() >= TIMES * effort.rounds || !estimates.iter().any(Estimate::is_wide) {
+            return Ok(estimates);
+        }
+    }
+}
 
 // === impl Rows ===
 

@@ -90,10 +90,20 @@ pub(super) const CONTENDERS: &[Contender] = &[
         ..contender(BALANCE_LIST, Kind::Rival, "tonic's `Channel::balance_list`")
     },
     contender(
-        "tower-p2c",
-        Kind::Rival,
-        "tower's power of two choices and `Buffer` over direct-h2's connections",
+        "p2c-h2",
+        Kind::Floor,
+        "tower's power of two choices and `Buffer` over direct-h2's connections: how little a choice \
+         by load can take, on a transport that nobody can have",
     ),
+    Contender {
+        tls: true,
+        streaming: true,
+        ..contender(
+            "tower-p2c",
+            Kind::Rival,
+            "the same over tonic's `Channel`s, one for each backend",
+        )
+    },
     Contender {
         tls: true,
         streaming: true,

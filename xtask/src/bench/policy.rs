@@ -3,10 +3,12 @@
 use anyhow::Result;
 
 use super::{
-    held::Rows,
+    go::Go,
+    held::{Rows, until_sure},
+    plan::BACKENDS,
     rounds::{Effort, Progress},
-    run::{Binaries, number},
-    stats::{Bar, Estimate, median, ratios},
+    run::{Binaries, Server, number},
+    stats::{Bar, Estimate},
 };
 
 /// What was measured.
@@ -19,7 +21,7 @@ pub(super) struct Policy {
     pub flap: Vec<(f64, f64)>,
 }
 
-const SIZES: &[usize] = &[1_000, 10_000, 100_000];
+const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
 
 /// The function that is the pick, to callgrind.
 const PICK: &str = "*RoundRobinPicker*Picker*pick*";
@@ -35,12 +37,13 @@ const PICKS: &str = "5000000";
 const CONTENDED: f64 = 2.0;
 
 /// How many steps a run takes, for the progress.
-pub(super) const STEPS: usize = 24;
+pub(super) const STEPS: usize = 21;
 
 /// Measures it.
 pub(super) fn run(
     binaries: &Binaries,
     features: &[&str],
+    go: Option<(&Go, &Server)>,
     callgrind: bool,
     effort: Effort,
     progress: &mut Progress,
@@ -50,6 +53,10 @@ pub(super) fn run(
         instructions(binaries, features, &mut policy, progress)?;
     }
     picks(binaries, features, effort, &mut policy, progress)?;
+    if let Some((go, server)) = go {
+        picks_beside_go(binaries, go, server, effort, &mut policy, progress)?;
+    }
+    picks_at_once(binaries, effort, &mut policy, progress)?;
     changes(binaries, effort, &mut policy, progress)?;
     Ok(policy)
 }
@@ -122,7 +129,7 @@ fn growth_of_instructions(
             progress.step(&format!("instructions of starting {size} backends"));
             let backends = size.to_string();
             let args = ["start", "--backends", &backends, "--burst", burst];
-            each.push(binaries.policy_instructions(&args, BRING_UP)? / *size as f64);
+            each.push(binaries.policy_instructions(&args, BRING_UP)? / size as f64);
             policy.rows.hold(
                 format!("IDLE to READY, {size} backends, {burst} at a time, each"),
                 "instructions",
@@ -155,40 +162,68 @@ fn picks(
     policy: &mut Policy,
     progress: &mut Progress,
 ) -> Result<()> {
-    let time = |picker: &str, threads: &str| {
-        let common = ["--backends", "1000", "--count", PICKS];
-        let args = ["pick", "--picker", picker, "--threads", threads];
-        let args: Vec<&str> = args.into_iter().chain(common).collect();
-        number(&binaries.policy_on_all_processors(&args)?, "ns_per_pick")
-    };
-    let rounds = |picker: &str, threads: &str| -> Result<Vec<f64>> {
-        (0..effort.rounds).map(|_| time(picker, threads)).collect()
-    };
-    progress.step("time of a pick");
-    policy.rows.hold(
-        "a pick and the drop of its answer, 1000 backends",
-        "ns",
-        Estimate::of(&rounds("ours", "1")?),
-        None,
-    );
-    for (picker, what) in rivals(features) {
+    let all = [("ours", "a pick and the drop of its answer")];
+    for (picker, what) in all.into_iter().chain(rivals(features)) {
         progress.step(&format!("time of {what}"));
-        policy.rows.hold(
-            format!("{what}, 1000 backends"),
-            "ns",
-            Estimate::of(&rounds(picker, "1")?),
-            None,
-        );
+        let [each] = until_sure(effort, || Ok([nanos(binaries, picker, "1")?]))?;
+        let what = format!("{what}, 1000 backends");
+        policy.rows.hold(what, "ns", each, None);
     }
+    Ok(())
+}
+
+/// Of a pick, of so many threads at once.
+fn nanos(binaries: &Binaries, picker: &str, threads: &str) -> Result<f64> {
+    let common = ["--backends", "1000", "--count", PICKS];
+    let args = ["pick", "--picker", picker, "--threads", threads];
+    let args: Vec<&str> = args.into_iter().chain(common).collect();
+    number(&binaries.policy_on_all_processors(&args)?, "ns_per_pick")
+}
+
+fn picks_beside_go(
+    binaries: &Binaries,
+    go: &Go,
+    server: &Server,
+    effort: Effort,
+    policy: &mut Policy,
+    progress: &mut Progress,
+) -> Result<()> {
+    progress.step("time of a pick beside grpc-go's");
+    let backends = BACKENDS.to_string();
+    let args = ["pick", "--backends", &backends, "--count", PICKS];
+    let [each, ratio] = until_sure(effort, || {
+        let ours = number(&binaries.policy(&args)?, "ns_per_pick")?;
+        let object = go.picks(&["pick", server.addresses(), "--count", PICKS])?;
+        let theirs = number(&object, "ns_per_pick")?;
+        Ok([theirs, ours / theirs])
+    })?;
+    let what = format!("a pick of grpc-go's `round_robin`, {backends} backends");
+    policy.rows.hold(what, "ns", each, None);
+    policy.rows.hold(
+        format!("a pick and the drop of its answer, {backends} backends, to that"),
+        "times",
+        ratio,
+        Some(Bar::AtMost(1.15)),
+    );
+    Ok(())
+}
+
+fn picks_at_once(
+    binaries: &Binaries,
+    effort: Effort,
+    policy: &mut Policy,
+    progress: &mut Progress,
+) -> Result<()> {
     progress.step("two threads that pick at once");
-    let (mut ours, mut alone, mut counter) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..effort.rounds {
-        alone.push(time("fetch-add", "1")?);
-        counter.push(time("fetch-add", "2")?);
-        ours.push(time("ours", "2")?);
-    }
+    let [shared, ours, least] = until_sure(effort, || {
+        let alone = nanos(binaries, "fetch-add", "1")?;
+        let counter = nanos(binaries, "fetch-add", "2")?;
+        let least = nanos(binaries, "counting", "2")?;
+        let ours = nanos(binaries, "ours", "2")?;
+        Ok([counter / alone, ours / counter, ours / least])
+    })?;
     // Each of two threads that take turns on one processor has the counter to itself.
-    let contended = median(&ratios(&counter, &alone)) >= CONTENDED;
+    let contended = shared.median >= CONTENDED;
     let ran = if contended {
         ""
     } else {
@@ -197,8 +232,14 @@ fn picks(
     policy.rows.hold(
         format!("two threads picking at once{ran}, to a bare shared `fetch_add`"),
         "times",
-        Estimate::of(&ratios(&ours, &counter)),
+        ours,
         contended.then_some(Bar::AtMost(1.25)),
+    );
+    policy.rows.hold(
+        format!("the same{ran}, to that `fetch_add` as a picker that always says the same"),
+        "times",
+        least,
+        None,
     );
     Ok(())
 }
@@ -209,33 +250,32 @@ fn changes(
     policy: &mut Policy,
     progress: &mut Progress,
 ) -> Result<()> {
-    let repeat = |args: &[&str], field: &str, scale: f64| -> Result<Vec<f64>> {
-        (0..effort.rounds.min(5))
-            .map(|_| Ok(number(&binaries.policy(args)?, field)? / scale))
-            .collect()
-    };
     for (burst, bar) in [("128", 1.0), ("1", 5.0)] {
-        let mut medians = Vec::new();
-        for size in SIZES {
-            progress.step(&format!("starting {size} backends, {burst} at a time"));
+        progress.step(&format!("starting, {burst} at a time"));
+        let start = |size: usize| {
             let backends = size.to_string();
             let args = ["start", "--backends", &backends, "--burst", burst];
-            let each = repeat(&args, "ns_per_sub_conn", 1e3)?;
-            medians.push(median(&each));
+            Ok(number(&binaries.policy(&args)?, "ns_per_sub_conn")? / 1e3)
+        };
+        let [small, middle, large, growth] = until_sure(effort, || {
+            let each: Vec<f64> = SIZES.iter().copied().map(start).collect::<Result<_>>()?;
+            Ok([each[0], each[1], each[2], exponent(&each)])
+        })?;
+        for (size, each) in SIZES.iter().zip([small, middle, large]) {
             policy.rows.hold(
                 format!("IDLE to READY, {size} backends, {burst} at a time, each"),
                 "µs",
-                Estimate::of(&each),
+                each,
                 Some(Bar::AtMost(bar)),
             );
             if burst == "1" {
-                policy.start.push((*size as f64, median(&each)));
+                policy.start.push((*size as f64, each.median));
             }
         }
         policy.rows.hold(
             format!("exponent of that time's growth from 1000 to 100000, {burst} at a time"),
             "",
-            Estimate::exact(exponent(&medians)),
+            growth,
             Some(Bar::AtMost(1.15)),
         );
     }
@@ -243,30 +283,36 @@ fn changes(
         progress.step(&format!("flapping among {size} backends"));
         let backends = size.to_string();
         let args = ["flap", "--backends", &backends, "--count", "10000"];
-        let each = repeat(&args, "ns_per_flap", 1e3)?;
-        policy.flap.push((*size as f64, median(&each)));
+        // The least of the runs: what the policy takes, and not what the machine took from it.
+        let mut worst = f64::INFINITY;
+        let [each] = until_sure(effort, || {
+            let object = binaries.policy(&args)?;
+            worst = worst.min(number(&object, "worst_ns")? / 1e6);
+            Ok([number(&object, "ns_per_flap")? / 1e3])
+        })?;
+        policy.flap.push((*size as f64, each.median));
         policy.rows.hold(
             format!("a flap of a random one of {size} backends, over 10000 flaps"),
             "µs",
-            Estimate::of(&each),
+            each,
             bar.map(Bar::AtMost),
         );
-        // The least of the runs: what the policy takes, and not what the machine took from it.
-        let worst = repeat(&args, "worst_ns", 1e6)?;
-        let least = worst.iter().copied().fold(f64::INFINITY, f64::min);
         policy.rows.hold(
             format!("the worst single flap of them, {size} backends"),
             "ms",
-            Estimate::exact(least),
+            Estimate::exact(worst),
             Some(Bar::AtMost(3.0)),
         );
     }
     progress.step("the same list again");
     let args = ["same-list", "--backends", "100000"];
+    let [again] = until_sure(effort, || {
+        Ok([number(&binaries.policy(&args)?, "ns")? / 1e6])
+    })?;
     policy.rows.hold(
         "an identical list of 100000 addresses",
         "ms",
-        Estimate::of(&repeat(&args, "ns", 1e6)?),
+        again,
         Some(Bar::AtMost(30.0)),
     );
     progress.step("memory");

@@ -7,11 +7,9 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Result;
-
 use super::{
     go::Go,
-    plan::{Contender, GO, Scenario},
+    plan::{GO, Scenario},
     run::{Binaries, Job, Sample, Server, sample},
     stats::{Estimate, median, ratios},
 };
@@ -51,7 +49,11 @@ pub(super) struct Progress {
     done: usize,
 }
 
-/// Runs all rounds of one load.
+/// How often as many rounds as were asked for are measured, for those whose figures say nothing before.
+pub(super) const TIMES: usize = 5;
+
+/// Runs all rounds of one load: as many as were asked for with everybody, and then more with those whose
+/// figures are still unsure. `unsure` names them; how sure a figure is decides, not what it is.
 pub(super) fn run(
     binaries: &Binaries,
     scenario: &'static Scenario,
@@ -59,49 +61,58 @@ pub(super) fn run(
     go: Option<&Go>,
     effort: Effort,
     progress: &mut Progress,
-) -> Result<Timed> {
+    unsure: impl Fn(&Timed) -> Vec<&'static str>,
+) -> Timed {
     let mut timed = Timed {
         scenario,
         samples: BTreeMap::new(),
         absent: Vec::new(),
     };
-    let contenders: Vec<&Contender> = scenario.contenders().collect();
-    let mut names: Vec<&'static str> = contenders.iter().map(|one| one.name).collect();
+    let mut names: Vec<&'static str> = scenario.contenders().map(|one| one.name).collect();
     if go.is_some() && scenario.has_go() {
         names.push(GO);
     }
-    for round in 0..effort.rounds {
-        for turn in 0..names.len() {
-            let at = if round % 2 == 0 {
-                turn
-            } else {
-                names.len() - 1 - turn
-            };
-            let name = names[at];
-            progress.step(&format!("{}, round {}, {name}", scenario.name, round + 1));
-            if timed.absent.iter().any(|(absent, _)| *absent == name) {
-                continue;
+    let measure = |name, timed: &mut Timed| {
+        let job = Job {
+            contender: name,
+            scenario,
+            server,
+        };
+        let measured = match go.filter(|_| name == GO) {
+            Some(go) => sample(go.program(), job, effort.millis),
+            None => binaries.sample(job, effort.millis),
+        };
+        match measured {
+            Ok(sample) => timed.samples.entry(name).or_default().push(sample),
+            // Without one of its rounds a contender's others are no pairs.
+            Err(error) => {
+                timed.samples.remove(name);
+                timed.absent.push((name, format!("{error:#}")));
             }
-            let job = Job {
-                contender: name,
-                scenario,
-                server,
-            };
-            let measured = match go.filter(|_| name == GO) {
-                Some(go) => sample(go.program(), job, effort.millis),
-                None => binaries.sample(job, effort.millis),
-            };
-            match measured {
-                Ok(sample) => timed.samples.entry(name).or_default().push(sample),
-                // Without one of its rounds a contender's others are no pairs.
-                Err(error) => {
-                    timed.samples.remove(name);
-                    timed.absent.push((name, format!("{error:#}")));
+        }
+    };
+    for time in 0..TIMES {
+        if time > 0 {
+            // Who is left out once stays out, so that the rounds of any two are the same ones.
+            let unsure = unsure(&timed);
+            names.retain(|name| unsure.contains(name));
+            progress.more(names.len() * effort.rounds);
+        }
+        for round in 0..effort.rounds {
+            for turn in 0..names.len() {
+                let name = match round % 2 {
+                    0 => names[turn],
+                    _ => names[names.len() - 1 - turn],
+                };
+                let number = time * effort.rounds + round + 1;
+                progress.step(&format!("{}, round {number}, {name}", scenario.name));
+                if !timed.absent.iter().any(|(absent, _)| *absent == name) {
+                    measure(name, &mut timed);
                 }
             }
         }
     }
-    Ok(timed)
+    timed
 }
 
 // === impl Timed ===
@@ -110,6 +121,11 @@ impl Timed {
     /// The contenders that were measured.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.samples.keys().copied()
+    }
+
+    /// In how many rounds one was measured.
+    pub(super) fn rounds(&self, name: &str) -> usize {
+        self.samples.get(name).map_or(0, Vec::len)
     }
 
     /// A figure's values, round by round.
@@ -153,6 +169,11 @@ impl Progress {
             total,
             done: 0,
         }
+    }
+
+    /// There are so many steps more than was thought.
+    pub(super) fn more(&mut self, steps: usize) {
+        self.total += steps;
     }
 
     /// Says what comes next.

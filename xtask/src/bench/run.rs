@@ -189,7 +189,7 @@ pub(super) fn answers(program: impl AsRef<OsStr>, argument: &str) -> bool {
 
 /// The program on the first processor, where the servers are not, and not for ever. Either only
 /// where the system has the tool for it.
-fn limited(program: &Path) -> Command {
+pub(super) fn limited(program: &Path) -> Command {
     let mut words: Vec<&OsStr> = Vec::new();
     if answers("timeout", "--version") {
         words.extend(["timeout", WAIT].map(OsStr::new));
@@ -236,7 +236,8 @@ fn collected(mut command: Command) -> Result<(u64, String)> {
     ))
 }
 
-fn object(command: Command) -> Result<Value> {
+/// The object that a program prints.
+pub(super) fn object(command: Command) -> Result<Value> {
     let said = workspace::read(command)?;
     serde_json::from_str(said.trim()).with_context(|| format!("not an object: {said}"))
 }

@@ -90,6 +90,11 @@ impl Estimate {
         }
     }
 
+    /// Whether the interval is too wide to say anything.
+    pub fn is_wide(&self) -> bool {
+        (self.high - self.low) / 2.0 > WIDTH * self.median.abs()
+    }
+
     /// Whether the bar is met.
     pub fn against(&self, bar: Bar) -> Verdict {
         let (met, missed) = match bar {
@@ -97,10 +102,9 @@ impl Estimate {
             Bar::AtLeast(bound) => (self.low >= bound, self.high < bound),
         };
         // A bar that the whole interval lies beyond is missed, however wide that is.
-        let wide = (self.high - self.low) / 2.0 > WIDTH * self.median.abs();
         match (met, missed) {
             (_, true) => Verdict::Fail,
-            (true, _) if !wide => Verdict::Pass,
+            (true, _) if !self.is_wide() => Verdict::Pass,
             _ => Verdict::Inconclusive,
         }
     }
