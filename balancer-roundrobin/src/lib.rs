@@ -38,7 +38,7 @@
 //!   that it has tried already.
 //! - **Health.** Its SubConns report health (gRFC A17) where the service config asks for it.
 //!
-//! A pick costs one atomic addition and one division, and allocates nothing.
+//! A pick costs one atomic addition and two multiplications, and allocates nothing.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]

@@ -76,6 +76,8 @@ func picks(arguments []string) error {
 			return fmt.Errorf("no picker of %d backends after 10 s", backends)
 		}
 	}
+	// A variable of its own: one that is still assigned to would be read anew for each pick.
+	chosen := picker
 	var tasks sync.WaitGroup
 	each := *count / *threads
 	start := time.Now()
@@ -84,7 +86,7 @@ func picks(arguments []string) error {
 		go func() {
 			defer tasks.Done()
 			for n := 0; n < each; n++ {
-				if _, err := picker.Pick(info); err != nil {
+				if _, err := chosen.Pick(info); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 					os.Exit(1)
 				}

@@ -17,7 +17,7 @@ use crate::{
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Who: ours, or ours-1 with the first backend only; of the floors raw-h2, raw-hyper, direct-h2, direct-hyper; with the feature `rivals`
-    /// tonic-single, tonic-balance, tower-p2c, p2c-h2, ginepro, grpc.
+    /// tonic-single, tonic-balance, p2c-tonic, p2c-h2, ginepro, grpc.
     pub contender: String,
     /// Where: addresses with commas between them.
     #[arg(value_delimiter = ',')]
@@ -82,7 +82,7 @@ async fn rival(options: &Options, backends: &Backends) -> Result<Measured, Error
     match options.contender.as_str() {
         "tonic-single" => run(Tonic::new(tonic_channel::single(backends).await?), options).await,
         "tonic-balance" => run(Tonic::new(tonic_channel::balance(backends)?), options).await,
-        "tower-p2c" => {
+        "p2c-tonic" => {
             let service = tower_p2c::over_channels(backends).await?;
             run(Tonic::new(service), options).await
         }

@@ -93,12 +93,18 @@ impl Fleet {
         self.balancer.settle();
     }
 
-    /// All backends CONNECTING and then READY, `burst` of them before each settle.
+    /// All backends CONNECTING and then READY in the list's order, `burst` of them before each settle.
     pub fn bring_up(&mut self, burst: usize) {
-        for first in (0..self.sub_conns.len()).step_by(burst.max(1)) {
-            for backend in first..(first + burst).min(self.sub_conns.len()) {
-                self.tell(backend, ConnectivityState::Connecting);
-                self.tell(backend, ConnectivityState::Ready);
+        let order: Vec<usize> = (0..self.len()).collect();
+        self.bring_up_in(&order, burst);
+    }
+
+    /// The same in an order of one's own.
+    pub fn bring_up_in(&mut self, order: &[usize], burst: usize) {
+        for together in order.chunks(burst.max(1)) {
+            for backend in together {
+                self.tell(*backend, ConnectivityState::Connecting);
+                self.tell(*backend, ConnectivityState::Ready);
             }
             self.settle();
         }

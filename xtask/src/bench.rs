@@ -38,7 +38,8 @@ pub struct Options {
     /// passed, as CI does; nothing else.
     #[arg(long, exclusive = true)]
     check: bool,
-    /// Interleaved rounds; 20 unless it is a quick pass.
+    /// Interleaved rounds; 20 unless it is a quick pass. Up to five times as many where a figure is
+    /// unsure.
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
     /// A short pass: few rounds, few loads.

@@ -80,7 +80,8 @@ use crate::{
 pub trait PickerBuilder: Send {
     /// What the policy keeps for each endpoint from its first appearance until it is gone, across
     /// reconnects and pickers. `()` when there is nothing; otherwise usually an `Arc` of atomics
-    /// that pickers and observers update.
+    /// that pickers and observers update. What changes must be shared between clones: pickers and hooks
+    /// see clones, and which of them is the same one as before is not said.
     type Data: Clone + Send + Sync + 'static;
 
     /// The data of a new endpoint.

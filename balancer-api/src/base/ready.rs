@@ -162,7 +162,9 @@ impl<D> ReadySet<D> {
     }
 
     /// How many of them come before `rank` in the resolver's order: the index of the one with that
-    /// [`rank`](ReadySubConn::rank), or of the first after it. [`len`](Self::len) if there is none.
+    /// [`rank`](ReadySubConn::rank), or of the first after it; [`len`](Self::len) if there is none.
+    /// Takes as many steps as `len` has binary digits. Ranks mean the same in all sets of one resolver
+    /// result, and something else after the next.
     ///
     /// ```
     /// use balancer_api::base::ReadySet;
@@ -183,8 +185,9 @@ impl<D> ReadySet<D> {
         }
     }
 
-    /// All of them as a slice, when every SubConn is READY: what [`get`](Self::get) finds by an index
-    /// of an index is there by one.
+    /// All of them as a slice, when every SubConn of the policy is READY; `None` otherwise. Its order is
+    /// that of [`get`](Self::get), which has to look an index up where this is the entry itself.
+    /// Constant time.
     ///
     /// ```
     /// use balancer_api::base::ReadySet;

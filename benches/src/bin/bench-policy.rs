@@ -21,6 +21,9 @@ struct Args {
     /// How many SubConns become READY before each settle.
     #[arg(long, default_value_t = 128)]
     burst: usize,
+    /// The SubConns become READY in an order of chance.
+    #[arg(long)]
+    shuffled: bool,
     /// How many backends were lost, one after the other, before picks are measured.
     #[arg(long, default_value_t = 0)]
     lost: usize,
@@ -70,8 +73,12 @@ fn main() -> Result<(), Error> {
     match args.what {
         What::Start => {
             fleet.start(list);
+            let mut order: Vec<usize> = (0..args.backends).collect();
+            if args.shuffled {
+                Random::new(11).shuffle(&mut order);
+            }
             let start = Instant::now();
-            fleet.bring_up(args.burst);
+            fleet.bring_up_in(&order, args.burst);
             let nanos = start.elapsed().as_nanos() as f64;
             let each = nanos / args.backends as f64;
             println!(

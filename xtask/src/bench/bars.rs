@@ -12,8 +12,6 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Promise {
     pub what: String,
-    /// The contenders that it compares.
-    pub of: [&'static str; 2],
     pub is: Estimate,
     pub bar: Bar,
 }
@@ -21,47 +19,56 @@ pub(super) struct Promise {
 /// Where ours has to be ahead of every rival.
 const AHEAD: Bar = Bar::AtMost(1.0);
 
+/// Two contenders, and what is promised of the first one beside the second.
+type Compared = (&'static str, &'static str, Figure, Bar);
+
+fn compared(load: &str, go: Option<&Go>) -> Vec<Compared> {
+    let go_bar = go.map_or(AHEAD, |go| Bar::AtMost(go.bar()));
+    match load {
+        "c64" => vec![
+            (OURS, BALANCE_LIST, Figure::Cpu, Bar::AtMost(0.65)),
+            (OURS, BALANCE_LIST, Figure::Throughput, Bar::AtLeast(1.5)),
+            (OURS, FLOOR, Figure::P99, Bar::AtMost(1.15)),
+            (OURS, GO, Figure::Cpu, go_bar),
+        ],
+        // One at a time, half of the CPU is the kernel's, and the bar is on the counts.
+        "c1" => Vec::new(),
+        _ => {
+            let rivals = CONTENDERS.iter().filter(|one| one.kind.is_rival());
+            let rivals = rivals.map(|one| (one.kind.against(), one.name));
+            let all = rivals.chain([(OURS, GO)]);
+            all.map(|(of, to)| (of, to, Figure::Cpu, AHEAD)).collect()
+        }
+    }
+}
+
 /// What is promised of times.
 pub(super) fn of_times(timed: &Timed, go: Option<&Go>) -> Vec<Promise> {
-    let mut promises = Vec::new();
     let name = timed.scenario.name;
-    let mut promise = |of: &'static str, to: &'static str, figure: Figure, bar: Bar| {
-        if let Some(is) = timed.ratio(of, to, figure) {
-            let what = match figure {
-                Figure::Throughput => "throughput",
-                Figure::P99 => "p99",
-                _ => "client CPU",
-            };
-            promises.push(Promise {
-                what: format!("{name}: {what}, {of} to {to}"),
-                of: [of, to],
-                is,
-                bar,
-            });
-        }
-    };
-    if name == "c64" {
-        promise(OURS, BALANCE_LIST, Figure::Cpu, Bar::AtMost(0.65));
-        promise(OURS, BALANCE_LIST, Figure::Throughput, Bar::AtLeast(1.5));
-        promise(OURS, FLOOR, Figure::P99, Bar::AtMost(1.15));
-        if let Some(go) = go {
-            promise(OURS, GO, Figure::Cpu, Bar::AtMost(go.bar()));
-        }
-    } else if name != "c1" {
-        // One at a time, half of the CPU is the kernel's, and the bar is on the counts.
-        for rival in CONTENDERS.iter().filter(|one| one.kind.is_rival()) {
-            promise(rival.kind.against(), rival.name, Figure::Cpu, AHEAD);
-        }
-        promise(OURS, GO, Figure::Cpu, AHEAD);
-    }
-    promises
+    let all = compared(name, go).into_iter();
+    all.filter_map(|(of, to, figure, bar)| {
+        let figures = match figure {
+            Figure::Throughput => "throughput",
+            Figure::P99 => "p99",
+            _ => "client CPU",
+        };
+        Some(Promise {
+            what: format!("{name}: {figures}, {of} to {to}"),
+            is: timed.ratio(of, to, figure)?,
+            bar,
+        })
+    })
+    .collect()
 }
 
 /// Whose figures are too unsure for what is promised of them, whatever they are.
 pub(super) fn unsure(timed: &Timed, go: Option<&Go>) -> Vec<&'static str> {
-    let promises = of_times(timed, go).into_iter();
-    let wide = promises.filter(|one| one.is.is_wide());
-    wide.flat_map(|one| one.of).collect()
+    let all = compared(timed.scenario.name, go).into_iter();
+    let wide = all.filter(|(of, to, figure, _)| {
+        let ratio = timed.ratio(of, to, *figure);
+        ratio.is_some_and(|ratio| ratio.is_wide())
+    });
+    wide.flat_map(|(of, to, ..)| [of, to]).collect()
 }
 
 /// What is promised of counts.
@@ -78,7 +85,6 @@ pub(super) fn of_counts(counted: &Counted) -> Vec<Promise> {
             Kind::Floor if to == FLOOR && matches!(name, "c64" | "c1") => {
                 promises.push(Promise {
                     what: format!("{name}: allocations per RPC, {of} less {to}"),
-                    of: [of, to],
                     // Stray ones, of buffers that grow, are no allocation per RPC.
                     is: Estimate::exact((ours.allocations - rival.allocations).round() + 0.0),
                     bar: Bar::AtMost(1.0),
@@ -90,7 +96,6 @@ pub(super) fn of_counts(counted: &Counted) -> Vec<Promise> {
         if let Some((mine, theirs)) = ours.instructions.zip(rival.instructions) {
             promises.push(Promise {
                 what: format!("{name}: instructions, {of} to {to}"),
-                of: [of, to],
                 is: Estimate::exact(mine as f64 / theirs as f64),
                 bar: instructions,
             });
@@ -99,7 +104,6 @@ pub(super) fn of_counts(counted: &Counted) -> Vec<Promise> {
             let ratio = (ours.allocations + 0.01) / (rival.allocations + 0.01);
             promises.push(Promise {
                 what: format!("{name}: allocations, {of} to {to}"),
-                of: [of, to],
                 is: Estimate::exact(ratio),
                 bar,
             });

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{
-    held::{Rows, until_sure},
+    held::{Rows, Turn, until_sure},
     rounds::{Effort, Progress},
     run::{Binaries, Server, number},
     stats::{Bar, Estimate},
@@ -84,16 +84,10 @@ fn crowd(
     progress.step(&format!("{CROWD} connections"));
     let server = Server::start(binaries, CROWD, None)?;
     let connect = |who: &str| binaries.channel(&["connect", "--who", who, server.addresses()]);
-    let mut first = "ours";
+    let mut turn = Turn::default();
     let [wall, cpu] = until_sure(effort, || {
-        // In turn, so that neither is always the one that finds the servers warm.
-        let (ours, bare) = if first == "ours" {
-            (connect("ours")?, connect("bare-h2")?)
-        } else {
-            let bare = connect("bare-h2")?;
-            (connect("ours")?, bare)
-        };
-        first = if first == "ours" { "bare-h2" } else { "ours" };
+        // The second one finds the servers warm.
+        let (ours, bare) = turn.pair(|| connect("ours"), || connect("bare-h2"))?;
         let ratio = |field| Ok::<_, anyhow::Error>(number(&ours, field)? / number(&bare, field)?);
         Ok([ratio("wall_ms")?, ratio("cpu_ms")?])
     })?;

@@ -70,7 +70,8 @@ pub(super) fn figures(found: &Found) -> String {
     };
     let _ = writeln!(
         text,
-        "{quick}{rounds} interleaved rounds of {millis} ms each. {}\n",
+        "{quick}{rounds} interleaved rounds of {millis} ms each, and up to five times as many where a \
+         figure is unsure. {}\n",
         found.machine.describe()
     );
     if let Some(go) = &found.go {
@@ -112,11 +113,13 @@ fn promises(text: &mut String, promises: &[Promise]) {
     text.push_str(
         "### Bars\n\nRatios of times are medians of paired rounds, with a 95 % interval from a \
          bootstrap. While one is wider than 5 % either way, its contenders are measured on, up to \
-         five times as many rounds. An interval that is as wide in the end, or that the bar lies \
-         in, is INCONCLUSIVE, which is not a pass.\n\n| what | is | bar | |\n|---|---|---|---|\n",
+         five times as many rounds: that decides how long to look, never what is seen, though an \
+         interval that has been looked at so often is a little surer of itself than it says. One \
+         that is as wide in the end, or that the bar lies in, is INCONCLUSIVE, which is not a \
+         pass.\n\n| what | is | bar | |\n|---|---|---|---|\n",
     );
     for promise in promises {
-        let Promise { what, is, bar, .. } = promise;
+        let Promise { what, is, bar } = promise;
         let _ = writeln!(text, "| {what} | {is} | {bar} | {} |", promise.verdict());
     }
     text.push('\n');

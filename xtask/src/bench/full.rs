@@ -165,14 +165,11 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
         }
     }
     if options.wants(POLICY) {
-        found.policy = policy::run(
-            &binaries,
-            features,
-            go.as_ref().map(|go| (go, &plain)),
-            callgrind,
-            effort,
-            &mut progress,
-        )?;
+        let go = go.as_ref().map(|go| (go, &plain));
+        found.policy = policy::run(&binaries, features, go, callgrind, effort, &mut progress)?;
+        for what in &found.policy.absent {
+            leave_out(what, FAILED.into());
+        }
     }
     if options.wants(CHANNEL) {
         found.channel = channel::run(&binaries, effort, &mut progress)?;

@@ -104,9 +104,12 @@ impl Go {
         minor.and_then(|minor| minor.parse().ok()).unwrap_or(0)
     }
 
-    /// What its picks take.
-    pub(super) fn picks(&self, args: &[&str]) -> Result<Value> {
-        let mut command = limited(&self.program);
+    /// What its picks take, on the client's processor or on all.
+    pub(super) fn picks(&self, args: &[&str], on_one: bool) -> Result<Value> {
+        let mut command = match on_one {
+            true => limited(&self.program),
+            false => Command::new(&self.program),
+        };
         command.args(args);
         object(command)
     }

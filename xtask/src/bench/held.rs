@@ -39,6 +39,29 @@ pub(super) fn until_sure<const N: usize>(
     }
 }
 
+/// Measures two in turn, so that neither is always the first.
+#[derive(Debug, Default)]
+pub(super) struct Turn(bool);
+
+// === impl Turn ===
+
+impl Turn {
+    /// The two, in the order that was not the last one.
+    pub(super) fn pair<A, B>(
+        &mut self,
+        one: impl FnOnce() -> Result<A>,
+        other: impl FnOnce() -> Result<B>,
+    ) -> Result<(A, B)> {
+        self.0 = !self.0;
+        if self.0 {
+            Ok((one()?, other()?))
+        } else {
+            let other = other()?;
+            Ok((one()?, other))
+        }
+    }
+}
+
 // === impl Rows ===
 
 impl Rows {

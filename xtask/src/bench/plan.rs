@@ -99,9 +99,10 @@ pub(super) const CONTENDERS: &[Contender] = &[
         tls: true,
         streaming: true,
         ..contender(
-            "tower-p2c",
+            "p2c-tonic",
             Kind::Rival,
-            "the same over tonic's `Channel`s, one for each backend",
+            "the same over tonic's `Channel`s, one for each backend, as tower's users have it: two \
+             queues for each RPC, tower's and the channel's own",
         )
     },
     Contender {

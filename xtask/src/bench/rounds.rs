@@ -72,23 +72,15 @@ pub(super) fn run(
     if go.is_some() && scenario.has_go() {
         names.push(GO);
     }
-    let measure = |name, timed: &mut Timed| {
+    let measure = |name| {
         let job = Job {
             contender: name,
             scenario,
             server,
         };
-        let measured = match go.filter(|_| name == GO) {
+        match go.filter(|_| name == GO) {
             Some(go) => sample(go.program(), job, effort.millis),
             None => binaries.sample(job, effort.millis),
-        };
-        match measured {
-            Ok(sample) => timed.samples.entry(name).or_default().push(sample),
-            // Without one of its rounds a contender's others are no pairs.
-            Err(error) => {
-                timed.samples.remove(name);
-                timed.absent.push((name, format!("{error:#}")));
-            }
         }
     };
     for time in 0..TIMES {
@@ -98,16 +90,20 @@ pub(super) fn run(
             names.retain(|name| unsure.contains(name));
             progress.more(names.len() * effort.rounds);
         }
-        for round in 0..effort.rounds {
-            for turn in 0..names.len() {
-                let name = match round % 2 {
-                    0 => names[turn],
-                    _ => names[names.len() - 1 - turn],
-                };
-                let number = time * effort.rounds + round + 1;
-                progress.step(&format!("{}, round {number}, {name}", scenario.name));
-                if !timed.absent.iter().any(|(absent, _)| *absent == name) {
-                    measure(name, &mut timed);
+        let before = time * effort.rounds;
+        for round in before..before + effort.rounds {
+            let mut order = names.clone();
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for name in order {
+                progress.step(&format!("{}, round {}, {name}", scenario.name, round + 1));
+                match measure(name) {
+                    Ok(sample) => timed.samples.entry(name).or_default().push(sample),
+                    Err(error) => {
+                        timed.stop(name, before, &error);
+                        names.retain(|other| *other != name);
+                    }
                 }
             }
         }
@@ -121,6 +117,21 @@ impl Timed {
     /// The contenders that were measured.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.samples.keys().copied()
+    }
+
+    /// One that fails is measured no further: of its rounds only whole times have pairs, of which
+    /// there are `whole` rounds.
+    fn stop(&mut self, name: &'static str, whole: usize, error: &anyhow::Error) {
+        match self.samples.get_mut(name).filter(|_| whole > 0) {
+            Some(samples) => {
+                samples.truncate(whole);
+                println!("{name} was measured {whole} times only: {error:#}");
+            }
+            None => {
+                self.samples.remove(name);
+                self.absent.push((name, format!("{error:#}")));
+            }
+        }
     }
 
     /// In how many rounds one was measured.
