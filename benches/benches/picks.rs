@@ -53,7 +53,7 @@ fn spent(threads: usize, picks: u64, pick: impl Fn() -> bool + Sync) -> Duration
 
 /// All sizes where time is measured, and the small ones where only that it works.
 fn sizes() -> &'static [usize] {
-    let all = &[2, 100, 1_000, 10_000, 100_000];
+    let all = &[1, 2, 100, 1_000, 10_000, 100_000];
     let measured = std::env::args().any(|argument| argument == "--bench");
     if measured { all } else { &all[..2] }
 }

@@ -16,7 +16,7 @@ use crate::{
 /// Who is measured, and under what.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Who: ours, or ours-1 with the first backend only; of the floors raw-h2, raw-hyper, direct-h2, direct-hyper; with the feature `rivals`
+    /// Who: ours, ours-deadline with a deadline for each RPC, ours-1 with the first backend only; of the floors raw-h2, raw-hyper, direct-h2, direct-hyper; with the feature `rivals`
     /// tonic-single, tonic-balance, p2c-tonic, p2c-h2, ginepro, grpc.
     pub contender: String,
     /// Where: addresses with commas between them.
@@ -45,6 +45,9 @@ pub struct Options {
     pub ca: Option<PathBuf>,
 }
 
+/// Longer than any RPC takes, so that only having a deadline is measured.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Connects the contender and measures it.
 ///
 /// # Errors
@@ -57,6 +60,10 @@ pub async fn measure(options: &Options) -> Result<Measured, Error> {
     };
     match options.contender.as_str() {
         "ours" => run(Tonic::new(ours::connect(&backends).await?), options).await,
+        "ours-deadline" => {
+            let service = ours::connect(&backends).await?;
+            run(Tonic::new(service).with_timeout(TIMEOUT), options).await
+        }
         "ours-1" => {
             let mut backends = backends;
             backends.addresses.truncate(1);

@@ -3,7 +3,7 @@
 use super::{
     counts::Counted,
     go::Go,
-    plan::{BALANCE_LIST, CONTENDERS, FLOOR, GO, Kind, OURS},
+    plan::{BALANCE_LIST, BARE, CONTENDERS, FLOOR, GO, Kind, OURS},
     rounds::{Figure, Timed},
     stats::{Bar, Estimate, Verdict},
 };
@@ -75,6 +75,15 @@ pub(super) fn unsure(timed: &Timed, go: Option<&Go>) -> Vec<&'static str> {
 pub(super) fn of_counts(counted: &Counted) -> Vec<Promise> {
     let mut promises = Vec::new();
     let name = counted.scenario.name;
+    // A floor that has grown would be easy to come near to.
+    let instructions = |name| counted.row(name).and_then(|row| row.instructions);
+    if let ("c64", Some((floor, bare))) = (name, instructions(FLOOR).zip(instructions(BARE))) {
+        promises.push(Promise {
+            what: format!("{name}: instructions, {FLOOR} to {BARE}"),
+            is: Estimate::exact(floor as f64 / bare as f64),
+            bar: Bar::AtMost(1.35),
+        });
+    }
     for rival in &counted.rows {
         let Some(ours) = counted.row(rival.contender.kind.against()) else {
             continue;

@@ -243,7 +243,7 @@ fn drawn(found: &Found) -> Vec<(String, String, String)> {
     let group = |name: &str| {
         let one = CONTENDERS.iter().find(|one| one.name == name);
         match one.map(|one| one.kind) {
-            Some(Kind::Ours | Kind::OursToOne) => Group::Ours,
+            Some(Kind::Ours | Kind::OursWithMore | Kind::OursToOne) => Group::Ours,
             Some(Kind::Floor) => Group::Floor,
             _ => Group::Rival,
         }

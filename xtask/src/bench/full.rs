@@ -137,6 +137,17 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
         }
         found.timed.push(timed);
     }
+    if options.wants(POLICY) {
+        let go = go.as_ref().map(|go| (go, &plain));
+        found.policy = policy::run(&binaries, features, go, callgrind, effort, &mut progress)?;
+        for what in &found.policy.absent {
+            leave_out(what, FAILED.into());
+        }
+    }
+    if options.wants(CHANNEL) {
+        found.channel = channel::run(&binaries, effort, &mut progress)?;
+    }
+    // Last: whoever comes to the machine from here on changes nothing.
     for scenario in &scenarios {
         let counted: Counted = counts::run(
             &binaries,
@@ -163,16 +174,6 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
             let parts = profile::run(&binaries, job, scratch.path())?;
             found.profiles.push((contender.name, parts));
         }
-    }
-    if options.wants(POLICY) {
-        let go = go.as_ref().map(|go| (go, &plain));
-        found.policy = policy::run(&binaries, features, go, callgrind, effort, &mut progress)?;
-        for what in &found.policy.absent {
-            leave_out(what, FAILED.into());
-        }
-    }
-    if options.wants(CHANNEL) {
-        found.channel = channel::run(&binaries, effort, &mut progress)?;
     }
     drop(progress);
     found.absent = absent;

@@ -17,6 +17,8 @@ pub(super) struct Contender {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Ours,
+    /// The same with more to do.
+    OursWithMore,
     /// Less than a channel: what there is to lose.
     Floor,
     /// Has every backend, as ours has.
@@ -44,6 +46,7 @@ pub(super) const BACKENDS: usize = 8;
 
 pub(super) const OURS: &str = "ours";
 pub(super) const FLOOR: &str = "direct-h2";
+pub(super) const BARE: &str = "raw-h2";
 pub(super) const BALANCE_LIST: &str = "tonic-balance";
 pub(super) const GO: &str = "grpc-go";
 
@@ -66,7 +69,12 @@ pub(super) const CONTENDERS: &[Contender] = &[
         ..contender(OURS, Kind::Ours, "this workspace's channel, `round_robin`")
     },
     contender(
-        "raw-h2",
+        "ours-deadline",
+        Kind::OursWithMore,
+        "the same, each RPC with a deadline: a header and a timer",
+    ),
+    contender(
+        BARE,
         Kind::Floor,
         "gRPC's frames on `h2` by hand, without tonic",
     ),
