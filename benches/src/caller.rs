@@ -1,6 +1,6 @@
 //! What the load drives: whoever can echo.
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
 
 use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
@@ -36,11 +36,7 @@ pub struct Conversation {
 
 /// A service under tonic's client.
 #[derive(Clone)]
-pub struct Tonic<S> {
-    client: Grpc<S>,
-    /// Of each unary RPC.
-    timeout: Option<Duration>,
-}
+pub struct Tonic<S>(Grpc<S>);
 
 // === impl Conversation ===
 
@@ -55,17 +51,7 @@ impl std::fmt::Debug for Conversation {
 impl<S> Tonic<S> {
     /// Puts tonic's client on a service.
     pub fn new(service: S) -> Self {
-        Self {
-            client: Grpc::new(service),
-            timeout: None,
-        }
-    }
-
-    /// The same, where each unary RPC has so long.
-    #[must_use]
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
+        Self(Grpc::new(service))
     }
 }
 
@@ -84,25 +70,20 @@ where
     <S::ResponseBody as http_body::Body>::Error: Into<Error> + Send,
 {
     async fn unary(&mut self, payload: Payload) -> Result<Payload, Status> {
-        ready(&mut self.client).await?;
-        let mut request = Request::new(payload);
-        if let Some(timeout) = self.timeout {
-            request.set_timeout(timeout);
-        }
-        let answer = self
-            .client
-            .unary(request, echo::unary_path(), echo::codec());
+        ready(&mut self.0).await?;
+        let request = Request::new(payload);
+        let answer = self.0.unary(request, echo::unary_path(), echo::codec());
         Ok(answer.await?.into_inner())
     }
 
     async fn open(&mut self) -> Result<Conversation, Status> {
-        ready(&mut self.client).await?;
+        ready(&mut self.0).await?;
         // One message at a time is under way.
         let (send, messages) = mpsc::channel(1);
         let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
         let request = Request::new(messages);
         let answer = self
-            .client
+            .0
             .streaming(request, echo::stream_path(), echo::codec());
         Ok(Conversation {
             send,

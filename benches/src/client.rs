@@ -45,9 +45,6 @@ pub struct Options {
     pub ca: Option<PathBuf>,
 }
 
-/// Longer than any RPC takes, so that only having a deadline is measured.
-const TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Connects the contender and measures it.
 ///
 /// # Errors
@@ -61,8 +58,8 @@ pub async fn measure(options: &Options) -> Result<Measured, Error> {
     match options.contender.as_str() {
         "ours" => run(Tonic::new(ours::connect(&backends).await?), options).await,
         "ours-deadline" => {
-            let service = ours::connect(&backends).await?;
-            run(Tonic::new(service).with_timeout(TIMEOUT), options).await
+            let service = ours::with_deadline(&backends).await?;
+            run(Tonic::new(service), options).await
         }
         "ours-1" => {
             let mut backends = backends;

@@ -20,6 +20,7 @@ use http::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::Handle,
+    task::JoinHandle,
 };
 use tokio_util::task::TaskTracker;
 
@@ -163,7 +164,8 @@ impl H2Connection {
         let whose = WeakConnection(Arc::downgrade(&handle));
         shared.admission.enter(whose);
         let lost = Box::pin(shared.news());
-        spawn.run(Driver::new(connection, keepalive, shared));
+        let counted = spawn.tasks.token();
+        spawn.run_counted(Driver::new(connection, keepalive, shared, counted));
         Ok(Connected {
             connection: Self(handle),
             lost,
@@ -319,7 +321,15 @@ impl Drop for Inner {
 impl Spawn {
     /// Runs a task to its end.
     pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let task = self.tasks.spawn_on(task, &self.runtime);
+        self.keep(self.tasks.spawn_on(task, &self.runtime));
+    }
+
+    /// Runs one that counts itself: a task that is polled for each RPC need not be wrapped for it.
+    fn run_counted(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.keep(self.runtime.spawn(task));
+    }
+
+    fn keep(&self, task: JoinHandle<()>) {
         #[cfg(test)]
         self.kept.lock().expect("no panic").push(task);
         #[cfg(not(test))]

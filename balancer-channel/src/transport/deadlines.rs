@@ -86,14 +86,20 @@ impl Deadlines {
         drop(removed);
     }
 
-    /// Ends what is due. For the driver.
+    /// Ends what is due. For the driver. One load where no response has a deadline.
+    #[inline]
     pub(super) fn poll(&self, timer: &mut Timer, cx: &mut Context<'_>) {
+        if timer.is_some() || self.news.load(Acquire) {
+            self.poll_some(timer, cx);
+        }
+    }
+
+    fn poll_some(&self, timer: &mut Timer, cx: &mut Context<'_>) {
         loop {
             let fired = match timer {
                 Some(timer) => timer.as_mut().poll(cx).is_ready(),
                 None => false,
             };
-            // One load where no response has a deadline.
             if !fired && !self.news.load(Acquire) {
                 return;
             }

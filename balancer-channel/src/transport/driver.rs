@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep},
 };
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     deadlines::Timer,
@@ -34,6 +35,10 @@ pub(super) struct Driver<T: AsyncRead + AsyncWrite + Unpin> {
     /// For the first deadline of a response.
     deadline: Timer,
     shared: Arc<Shared>,
+    /// What it was polled with.
+    waker: Option<Waker>,
+    /// Counts it among the channel's tasks.
+    _counted: TaskTrackerToken,
 }
 
 // === impl Driver ===
@@ -43,6 +48,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         connection: client::Connection<Wire<T>, Bytes>,
         keepalive: Option<Keepalive>,
         shared: Arc<Shared>,
+        counted: TaskTrackerToken,
     ) -> Self {
         Self {
             connection: Some(connection),
@@ -50,6 +56,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             linger: None,
             deadline: None,
             shared,
+            waker: None,
+            _counted: counted,
         }
     }
 
@@ -97,7 +105,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        this.shared.driver.register(cx.waker());
+        this.shared.driver.register(&mut this.waker, cx.waker());
         let ended = this.poll_connection(cx);
         if ended.is_ready() {
             this.connection = None;

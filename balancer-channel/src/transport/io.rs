@@ -102,6 +102,7 @@ impl RawIo {
 }
 
 impl AsyncRead for RawIo {
+    #[inline]
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -112,6 +113,7 @@ impl AsyncRead for RawIo {
 }
 
 impl AsyncWrite for RawIo {
+    #[inline]
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -120,6 +122,7 @@ impl AsyncWrite for RawIo {
         each!(&mut self.get_mut().stream, io => Pin::new(io).poll_write(cx, buf))
     }
 
+    #[inline]
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -128,10 +131,12 @@ impl AsyncWrite for RawIo {
         each!(&mut self.get_mut().stream, io => Pin::new(io).poll_write_vectored(cx, bufs))
     }
 
+    #[inline]
     fn is_write_vectored(&self) -> bool {
         each!(&self.stream, io => io.is_write_vectored())
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(&mut self.get_mut().stream, io => Pin::new(io).poll_flush(cx))
     }
@@ -155,6 +160,7 @@ impl fmt::Debug for Stream {
 // === impl TransportIo ===
 
 impl AsyncRead for TransportIo {
+    #[inline]
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -165,6 +171,7 @@ impl AsyncRead for TransportIo {
 }
 
 impl AsyncWrite for TransportIo {
+    #[inline]
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -173,6 +180,7 @@ impl AsyncWrite for TransportIo {
         either!(self.get_mut(), io => Pin::new(io).poll_write(cx, buf))
     }
 
+    #[inline]
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -181,10 +189,12 @@ impl AsyncWrite for TransportIo {
         either!(self.get_mut(), io => Pin::new(io).poll_write_vectored(cx, bufs))
     }
 
+    #[inline]
     fn is_write_vectored(&self) -> bool {
         either!(self, io => io.is_write_vectored())
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self.get_mut(), io => Pin::new(io).poll_flush(cx))
     }

@@ -29,6 +29,7 @@ mod preface;
 mod replay;
 mod request;
 mod response;
+mod rouse;
 mod send;
 mod shared;
 mod sniff;

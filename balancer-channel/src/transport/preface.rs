@@ -46,7 +46,16 @@ impl<T> Together<T> {
 
 impl<T: AsyncWrite + Unpin> Together<T> {
     /// Writes the preface's rest and what there is room for of `next`. Says how much of that left.
+    #[inline]
     fn poll_start(&mut self, cx: &mut Context<'_>, next: &[u8]) -> Poll<io::Result<usize>> {
+        match self.state {
+            State::Held(_) => self.poll_held(cx, next),
+            State::Before | State::Behind => Poll::Ready(Ok(0)),
+        }
+    }
+
+    #[cold]
+    fn poll_held(&mut self, cx: &mut Context<'_>, next: &[u8]) -> Poll<io::Result<usize>> {
         while let State::Held(rest) = &mut self.state {
             let mut both = [0; ROOM];
             let with = next.len().min(ROOM - rest.len());
@@ -87,6 +96,7 @@ impl<T: AsyncWrite + Unpin> Together<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Together<T> {
+    #[inline]
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -97,6 +107,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Together<T> {
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Together<T> {
+    #[inline]
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -108,6 +119,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Together<T> {
         }
     }
 
+    #[inline]
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -122,10 +134,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Together<T> {
         }
     }
 
+    #[inline]
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
     }
 
+    #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_start(cx, &[]))?;
         Pin::new(&mut self.io).poll_flush(cx)

@@ -319,8 +319,19 @@ impl Sent {
 impl<H: EndHook> ObservedBody<H> {
     /// Ends the stream and tells the hook.
     fn end(&mut self, status: Option<&Status>, trailers: Option<&HeaderMap>) {
-        if let (Some(download), Some(hook)) = (self.download.take(), self.hook.take()) {
-            download.end(hook, status, trailers);
+        let Some(download) = &self.download else {
+            return;
+        };
+        let (bytes_sent, bytes_received) = (download.sent.bytes(), download.received);
+        // As in `Download::end`, without moving it.
+        self.download = None;
+        if let Some(hook) = self.hook.take() {
+            hook.on_end(&RpcEnd {
+                status,
+                trailers,
+                bytes_sent,
+                bytes_received,
+            });
         }
     }
 

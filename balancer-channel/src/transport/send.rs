@@ -50,8 +50,9 @@ pub(crate) struct SendRpc {
 /// its permit.
 struct Open {
     response: ResponseFuture,
-    /// What is left to send of the body.
-    upload: Option<Upload>,
+    /// What is left to send of the body. In a box, since there is nothing left of most: an RPC that
+    /// has none is moved with less.
+    upload: Option<Box<Upload>>,
     sent: u64,
     permit: Permit,
 }
@@ -232,7 +233,7 @@ impl Exchange {
         if !last {
             let mut rest = Upload::new(stream, first);
             match rest.poll(&mut request.body, budget, cx) {
-                Poll::Pending => upload = Some(rest),
+                Poll::Pending => upload = Some(Box::new(rest)),
                 Poll::Ready(Ok(())) => sent = rest.sent(),
                 Poll::Ready(Err(status)) => return Err(Broken::local(status, true)),
             }
@@ -374,7 +375,7 @@ impl Open {
                 let body = std::mem::replace(&mut request.body, nothing);
                 let connection = self.permit.connection().clone();
                 let control = PumpControl::new(self.permit);
-                connection.spawn(Pump::new(upload, body, control.clone()));
+                connection.spawn(Pump::new(*upload, body, control.clone()));
                 Sent::Pumping(control)
             }
         };

@@ -16,13 +16,13 @@ use std::{
 
 use balancer_api::Status;
 use balancer_channel_core::Lost;
-use futures_util::task::AtomicWaker;
 
 use super::{
     admission::Admission,
     connection::WeakConnection,
     deadlines::Deadlines,
     line::Line,
+    rouse::Rouse,
     sniff::{GoAway, NotHttp2, ReadEvent, WriteEvent},
 };
 
@@ -31,7 +31,7 @@ use super::{
 pub(super) struct Shared {
     pub(super) admission: Admission<WeakConnection>,
     /// Wakes the driver for what `h2` would not wake it for.
-    pub(super) driver: AtomicWaker,
+    pub(super) driver: Rouse,
     /// Of responses that were handed out; the driver keeps them.
     pub(super) deadlines: Deadlines,
     /// Who the peer is, for messages.
@@ -89,7 +89,7 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new(Self {
             admission: Admission::new(line),
-            driver: AtomicWaker::new(),
+            driver: Rouse::default(),
             deadlines: Deadlines::new(),
             peer,
             taken: AtomicU32::new(0),

@@ -139,6 +139,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         Poll::Ready(Ok(buf.len()))
     }
 
+    #[inline]
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -171,10 +172,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
     }
 
+    #[inline]
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.broken.is_none()

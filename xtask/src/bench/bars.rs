@@ -61,14 +61,14 @@ pub(super) fn of_times(timed: &Timed, go: Option<&Go>) -> Vec<Promise> {
     .collect()
 }
 
-/// Whose figures are too unsure for what is promised of them, whatever they are.
+/// Whose figures leave open whether what is promised of them is met.
 pub(super) fn unsure(timed: &Timed, go: Option<&Go>) -> Vec<&'static str> {
     let all = compared(timed.scenario.name, go).into_iter();
-    let wide = all.filter(|(of, to, figure, _)| {
+    let open = all.filter(|(of, to, figure, bar)| {
         let ratio = timed.ratio(of, to, *figure);
-        ratio.is_some_and(|ratio| ratio.is_wide())
+        ratio.is_some_and(|ratio| ratio.against(*bar) == Verdict::Inconclusive)
     });
-    wide.flat_map(|(of, to, ..)| [of, to]).collect()
+    open.flat_map(|(of, to, ..)| [of, to]).collect()
 }
 
 /// What is promised of counts.

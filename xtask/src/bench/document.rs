@@ -112,11 +112,10 @@ fn contenders(text: &mut String, go: bool) {
 fn promises(text: &mut String, promises: &[Promise]) {
     text.push_str(
         "### Bars\n\nRatios of times are medians of paired rounds, with a 95 % interval from a \
-         bootstrap. While one is wider than 5 % either way, its contenders are measured on, up to \
-         five times as many rounds: that decides how long to look, never what is seen, though an \
-         interval that has been looked at so often is a little surer of itself than it says. One \
-         that is as wide in the end, or that the bar lies in, is INCONCLUSIVE, which is not a \
-         pass.\n\n| what | is | bar | |\n|---|---|---|---|\n",
+         bootstrap. While one leaves its bar open, its contenders are measured on, up to five times \
+         as many rounds; an interval that has been looked at so often is a little surer of itself \
+         than it says. One that is wider than 5 % either way in the end, or that the bar lies in, \
+         is INCONCLUSIVE, which is not a pass.\n\n| what | is | bar | |\n|---|---|---|---|\n",
     );
     for promise in promises {
         let Promise { what, is, bar } = promise;
