@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what an RPC costs, beside its floors and its rivals, in one run.
 
+mod again;
 mod bars;
 mod channel;
 mod counts;
@@ -52,7 +53,7 @@ pub struct Options {
     #[arg(long)]
     go: bool,
     /// This load only, or the policy by itself, or the channel beside its RPCs; may be given more than
-    /// once. Writes nothing.
+    /// once. Of the document it makes only its own figures anew, and those with --instructions only.
     #[arg(long, value_name = "LOAD", value_parser = loads())]
     only: Vec<String>,
     /// Print the figures and leave docs/performance.md as it is.

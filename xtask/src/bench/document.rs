@@ -5,11 +5,12 @@ use std::{fmt::Write, fs, path::Path};
 use anyhow::{Context, Result};
 
 use super::{
+    again,
     bars::Promise,
     counts::Counted,
     held::Rows,
     machine::Machine,
-    plan::{CONTENDERS, GO, Kind, OURS},
+    plan::{CONTENDERS, GO, Kind, OURS, SCENARIOS},
     plot::{self, Group, Line},
     policy::Policy,
     profile::Parts,
@@ -56,6 +57,23 @@ pub(super) fn write(root: &Path, found: &Found) -> Result<()> {
     fs::write(&file, format!("{account}\n\n{BEGIN}\n\n{figures}{links}"))
         .with_context(|| format!("cannot write {FILE}"))?;
     println!("wrote {FILE}");
+    Ok(())
+}
+
+/// Writes the figures of some loads into the document, in the place of those that it has of them.
+pub(super) fn write_again(root: &Path, found: &Found, loads: &[&str]) -> Result<()> {
+    let file = root.join(FILE);
+    let known = fs::read_to_string(&file).with_context(|| format!("there is no {FILE}"))?;
+    let (account, old) = known.split_once(BEGIN).context("it has no figures")?;
+    let new = again::merged(old, &figures(found), loads, found.machine.commit());
+    fs::write(&file, format!("{account}{BEGIN}{new}"))?;
+    // The plots are of the first load.
+    for (name, _, svg) in drawn(found) {
+        if loads.contains(&SCENARIOS[0].name) {
+            fs::write(root.join(PLOTS).join(format!("{name}.svg")), svg)?;
+        }
+    }
+    println!("wrote {} into {FILE}", loads.join(", "));
     Ok(())
 }
 

@@ -45,6 +45,11 @@ impl Machine {
         }
     }
 
+    /// What was measured.
+    pub(super) fn commit(&self) -> &str {
+        &self.commit
+    }
+
     /// Whether somebody else used it.
     pub(super) fn shared(&self) -> bool {
         self.load.is_some_and(|load| load > 0.5)
