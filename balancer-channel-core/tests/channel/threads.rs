@@ -72,11 +72,19 @@ fn no_wake_up_is_lost() {
         .collect();
     let over = || threads.iter().all(JoinHandle::is_finished);
     let waiting = || fixture.core.snapshot().waiting;
-    while !over() {
-        // Between two pickers that serve somebody has to park, and others are about to.
+    let ended = || threads.iter().filter(|thread| thread.is_finished()).count();
+    for round in 0_u32.. {
+        if over() {
+            break;
+        }
+        // Between two pickers that serve somebody has to park, and others are about to; now and then
+        // everybody has.
         stage.publish(State::Ready, |_| Err(PickError::NoSubConnAvailable));
         fixture.run();
-        until(|| waiting() > 0 || over());
+        match round % 8 {
+            0 => until(|| waiting() + ended() >= threads.len()),
+            _ => until(|| waiting() > 0 || over()),
+        }
         let picked = sub_conn.clone();
         stage.publish(State::Ready, move |_| Ok(Pick::owned(picked.clone())));
         fixture.run();
