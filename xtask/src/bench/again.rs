@@ -78,13 +78,29 @@ fn bars(old: &str, new: &str, loads: &[&str]) -> String {
     text
 }
 
-/// Says what was measured again, behind what was said of the run.
+/// Says what was measured again, behind what was said of the run. What an earlier time measured of the
+/// same loads is there no more.
 fn noted(old: &str, loads: &[&str], commit: &str) -> String {
     let mut text = String::new();
+    let mut after_note = false;
     for line in old.split_inclusive('\n') {
-        text.push_str(line);
-        if line.contains(MADE) {
-            text.push_str(&format!("\n{AGAIN} `{commit}`: {}.\n", loads.join(", ")));
+        let blank = std::mem::take(&mut after_note) && line.trim().is_empty();
+        let Some((said, named)) = line.strip_prefix(AGAIN).and_then(|it| it.split_once(": "))
+        else {
+            if !blank {
+                text.push_str(line);
+            }
+            if line.contains(MADE) {
+                text.push_str(&format!("\n{AGAIN} `{commit}`: {}.\n", loads.join(", ")));
+            }
+            continue;
+        };
+        let named = named.trim_end().trim_end_matches('.').split(", ");
+        let left: Vec<&str> = named.filter(|load| !loads.contains(load)).collect();
+        if left.is_empty() {
+            after_note = true;
+        } else {
+            text.push_str(&format!("{AGAIN}{said}: {}.\n", left.join(", ")));
         }
     }
     text
@@ -112,5 +128,22 @@ mod tests {
                         ### Times: A\n\n| c | d |\n|---|---|\n| ours | 5 |\n\n\
                         ### The policy by itself\n\n| what | is |\n|---|---|\n| pick | 9 |\n\n![plot](p)\n";
         assert_eq!(merged, expected);
+    }
+
+    #[test]
+    fn a_load_is_said_to_be_of_the_last_commit_that_measured_it() {
+        let once = noted(
+            "20 interleaved rounds of 250 ms.\n\nNext.\n",
+            &["a", "b"],
+            "one",
+        );
+        let twice = noted(&once, &["b"], "two");
+        let thrice = noted(&twice, &["a", "b"], "three");
+        let head = "20 interleaved rounds of 250 ms.\n\n";
+        let note = |text: &str| format!("{head}{text}\nNext.\n");
+        assert_eq!(once, note("Measured again at commit `one`: a, b.\n"));
+        let both = "Measured again at commit `two`: b.\n\nMeasured again at commit `one`: a.\n";
+        assert_eq!(twice, note(both));
+        assert_eq!(thrice, note("Measured again at commit `three`: a, b.\n"));
     }
 }
