@@ -9,7 +9,7 @@ use clap::Args;
 use crate::report::Outcome;
 use crate::workspace::{Workspace, run as run_command};
 use crate::{
-    bench, breaks, conformance, hygiene, interop, loom, mutants, new_policy, newcomer, pains,
+    bench, breaks, conformance, disk, hygiene, interop, loom, mutants, new_policy, newcomer, pains,
     reliability, sim_channel, tidy,
 };
 
@@ -146,6 +146,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
         return Ok(Outcome::pass());
     }
 
+    println!("{}", disk::prospect(disk::free(workspace)));
     let mut rows: Vec<Row> = Vec::with_capacity(steps.len());
     for (index, step) in steps.iter().enumerate() {
         println!("\n=== [{}/{}] {}", index + 1, steps.len(), step.name);
@@ -171,7 +172,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
             break;
         }
     }
-    report(&rows, steps.len())
+    let outcome = report(&rows, steps.len());
+    println!(
+        "{}",
+        disk::account(disk::taken(workspace), disk::free(workspace))
+    );
+    outcome
 }
 
 /// Prints the table and turns the rows into one verdict.

@@ -9,6 +9,7 @@ pub mod breaks;
 pub mod ci;
 pub mod codegen;
 pub mod conformance;
+pub mod disk;
 pub mod fuzz;
 pub mod hygiene;
 pub mod interop;
