@@ -32,6 +32,7 @@ use super::{
     line::Line,
     replay::ReplayBudget,
     request::RpcRequest,
+    rouse::unhush,
     send::SendRpc,
     shared::{Lowercase, Shared},
     wire::Wire,
@@ -205,6 +206,16 @@ impl H2Connection {
         &self.0.shared
     }
 
+    /// Whether the peer can go on sending even if the open streams keep all that they may hold unread.
+    /// What an ended stream gives back may make a window update due; while there is room, that can wait
+    /// until the driver runs the next time.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        let options = self.setup().options();
+        let held = self.shared().admission.open() as u64 * u64::from(options.stream_window);
+        held < u64::from(options.connection_window) / 2
+    }
+
     /// What opens a stream, or `None` when the connection was closed. Cloned for each RPC, as `h2`
     /// wants it; that takes its lock once.
     pub(super) fn sender(&self) -> Option<SendRequest<Bytes>> {
@@ -370,7 +381,18 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        // The stream is gone.
+        let hushed = unhush();
         self.0.shared().admission.release();
+        let shared = self.0.shared();
+        if shared.is_closing() {
+            // The driver waits for the last permit, of which `h2` knows nothing: for `h2` the stream may be
+            // there still, before a peer that takes nothing. A connection that closes from here on wakes
+            // the driver itself, which finds the permit gone.
+            shared.driver.wake();
+        } else if !hushed {
+            shared.driver.pay();
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::{
     deadlines::Timer,
     keepalive::Keepalive,
+    rouse::Rouse,
     shared::{Lowercase, Shared},
     wire::Wire,
 };
@@ -35,8 +36,8 @@ pub(super) struct Driver<T: AsyncRead + AsyncWrite + Unpin> {
     /// For the first deadline of a response.
     deadline: Timer,
     shared: Arc<Shared>,
-    /// What it was polled with.
-    waker: Option<Waker>,
+    /// What it was polled with, and what the connection is polled with.
+    wakers: Option<(Waker, Waker)>,
     /// Counts it among the channel's tasks.
     _counted: TaskTrackerToken,
 }
@@ -56,7 +57,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             linger: None,
             deadline: None,
             shared,
-            waker: None,
+            wakers: None,
             _counted: counted,
         }
     }
@@ -69,7 +70,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         if self.shared.is_aborted() {
             return Poll::Ready(());
         }
-        if let Poll::Ready(result) = Pin::new(connection).poll(cx) {
+        let polled = match &self.wakers {
+            Some((_, waker)) => Pin::new(connection).poll(&mut Context::from_waker(waker)),
+            None => Pin::new(connection).poll(cx),
+        };
+        if let Poll::Ready(result) = polled {
             self.shared.break_off(match result {
                 Ok(()) => self.shared.unavailable("connection closed"),
                 Err(error) => self.shared.unavailable(Lowercase(error)),
@@ -105,7 +110,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        this.shared.driver.register(&mut this.waker, cx.waker());
+        Rouse::register(&this.shared, &mut this.wakers, cx.waker());
         let ended = this.poll_connection(cx);
         if ended.is_ready() {
             this.connection = None;

@@ -12,11 +12,13 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::Instant;
 
 use super::{
     connection::{H2Connection, Permit},
     limit::{MessageLimit, Of},
+    rouse::hush,
     shared::Shared,
     status,
     upload::PumpControl,
@@ -60,9 +62,11 @@ struct Ended {
 }
 
 /// A response body on its way. The order of the fields is the order of their end: the stream is
-/// gone when its permit goes to the next RPC.
+/// gone when its permit goes to the next RPC, and when [`hush`] ends.
 pub(super) struct Download {
     recv: RecvStream,
+    /// The peer has ended the stream.
+    ended: bool,
     /// Bytes read and not yet given back to the peer's window.
     unreleased: usize,
     received: u64,
@@ -97,6 +101,7 @@ impl RpcResponse {
         let (mut parts, recv) = response.into_parts();
         let download = Download {
             recv,
+            ended: false,
             unreleased: 0,
             received: 0,
             limit: MessageLimit::new(u32::MAX, Of::Response),
@@ -148,10 +153,11 @@ impl RpcResponse {
     /// The response for tonic. `hook` is told when it ends: at once, when it is over already.
     pub(crate) fn into_http<H: EndHook>(self, hook: H) -> http::Response<tonic::body::Body> {
         self.into_response(hook, |download, hook| {
-            tonic::body::Body::new(ObservedBody {
+            // In the box that tonic would make: it has errors of tonic's already, and is not wrapped.
+            tonic::body::Body::new(UnsyncBoxBody::new(ObservedBody {
                 download: Some(download),
                 hook: Some(hook),
-            })
+            }))
         })
     }
 
@@ -213,6 +219,7 @@ impl Download {
                 if self.unreleased >= RELEASE {
                     // The rest is given back with the stream. An error means that it has ended.
                     let _ = self.recv.flow_control().release_capacity(self.unreleased);
+                    self.shared().driver.pay();
                     self.unreleased = 0;
                 }
                 Poll::Ready(Some(Ok(data)))
@@ -229,6 +236,7 @@ impl Download {
     ) -> Poll<Result<Option<HeaderMap>, tonic::Status>> {
         match ready!(self.recv.poll_trailers(cx)) {
             Ok(mut trailers) => {
+                self.ended = true;
                 if let Some(trailers) = &mut trailers {
                     status::mend(trailers);
                 }
@@ -261,6 +269,14 @@ impl Download {
         status::to_tonic(&status::of_stream_error(error, self.shared()))
     }
 
+    /// Whether the stream has ended on both sides, so that the connection has nothing to do for its end.
+    fn has_ended(&self) -> bool {
+        match &self.sent {
+            Sent::All { permit, .. } => self.ended && permit.connection().has_room(),
+            Sent::Pumping(_) => false,
+        }
+    }
+
     /// Ends the stream and tells the hook.
     pub(super) fn end<H: EndHook>(
         self,
@@ -270,7 +286,11 @@ impl Download {
     ) {
         let (bytes_sent, bytes_received) = (self.sent.bytes(), self.received);
         // The stream ends before its end is told: the hook may lead to the next RPC.
-        drop(self);
+        if self.has_ended() {
+            hush(|| drop(self));
+        } else {
+            drop(self);
+        }
         hook.on_end(&RpcEnd {
             status,
             trailers,
@@ -324,7 +344,11 @@ impl<H: EndHook> ObservedBody<H> {
         };
         let (bytes_sent, bytes_received) = (download.sent.bytes(), download.received);
         // As in `Download::end`, without moving it.
-        self.download = None;
+        if download.has_ended() {
+            hush(|| self.download = None);
+        } else {
+            self.download = None;
+        }
         if let Some(hook) = self.hook.take() {
             hook.on_end(&RpcEnd {
                 status,

@@ -238,6 +238,7 @@ impl Exchange {
                 Poll::Ready(Err(status)) => return Err(Broken::local(status, true)),
             }
         }
+        permit.connection().shared().driver.pay();
         self.open = Some(Open {
             response,
             upload,
@@ -256,8 +257,11 @@ impl Exchange {
             panic!("an RPC was polled after its end");
         };
         if let Some(upload) = &mut open.upload {
-            let budget = open.permit.connection().setup().replay();
-            if let Poll::Ready(done) = upload.poll(&mut request.body, budget, cx) {
+            let connection = open.permit.connection();
+            let budget = connection.setup().replay();
+            let polled = upload.poll(&mut request.body, budget, cx);
+            connection.shared().driver.pay();
+            if let Poll::Ready(done) = polled {
                 open.sent = upload.sent();
                 open.upload = None;
                 if let Err(status) = done {

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
             AtomicBool, AtomicU32, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
+            Ordering::{Acquire, Relaxed, Release, SeqCst},
         },
     },
     task::{Poll, Waker},
@@ -44,7 +44,8 @@ pub(super) struct Shared {
     reads: AtomicU64,
     /// The peer's SETTINGS came, and `h2` acknowledged them.
     ready: AtomicBool,
-    /// No handle opens a stream any more.
+    /// No handle opens a stream any more. Sequentially consistent, as the count of streams is: a permit
+    /// lowers the count and then looks here, the driver is woken from here and then looks at the count.
     closing: AtomicBool,
     /// The peer has answered an RPC of the application's.
     answered: AtomicBool,
@@ -89,7 +90,7 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new(Self {
             admission: Admission::new(line),
-            driver: Rouse::default(),
+            driver: Rouse::new(),
             deadlines: Deadlines::new(),
             peer,
             taken: AtomicU32::new(0),
@@ -176,12 +177,12 @@ impl Shared {
 
     /// Nobody opens streams any more: the driver sees to it that the connection ends.
     pub(super) fn set_closing(&self) {
-        self.closing.store(true, Release);
+        self.closing.store(true, SeqCst);
         self.driver.wake();
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        self.closing.load(Acquire)
+        self.closing.load(SeqCst)
     }
 
     /// The socket is closed.
@@ -361,6 +362,12 @@ impl Shared {
     fn end(&self) -> MutexGuard<'_, End> {
         // Every change under the lock is whole before anything can panic.
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsRef<Rouse> for Shared {
+    fn as_ref(&self) -> &Rouse {
+        &self.driver
     }
 }
 

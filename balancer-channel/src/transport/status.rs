@@ -95,6 +95,9 @@ pub(super) fn of_foreign_response(status: StatusCode, headers: &HeaderMap) -> Op
 /// `application/grpc`, alone or followed by `+proto` or `;…`, in any case.
 fn is_grpc_content_type(value: &[u8]) -> bool {
     const GRPC: &[u8] = b"application/grpc";
+    if value == GRPC {
+        return true;
+    }
     match value.split_at_checked(GRPC.len()) {
         Some((head, tail)) => {
             head.eq_ignore_ascii_case(GRPC) && matches!(tail.first(), None | Some(b'+' | b';'))

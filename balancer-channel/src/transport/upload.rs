@@ -23,6 +23,9 @@ use super::{
     replay::{ReplayBody, ReplayBudget},
 };
 
+/// What the largest window holds.
+const LARGEST_CHUNK: usize = (1 << 31) - 1;
+
 /// A body on its way. What the peer's windows do not take stays with the application, but for the
 /// chunk at hand and what `h2` buffers of a stream (400 KiB).
 #[derive(Debug)]
@@ -76,7 +79,7 @@ impl Upload {
     /// response says why.
     ///
     /// # Errors
-    /// The body's own error. The stream was reset.
+    /// The body's own error, or a chunk that cannot be sent. The stream was reset.
     pub(super) fn poll(
         &mut self,
         body: &mut ReplayBody,
@@ -93,14 +96,14 @@ impl Upload {
             match body.poll_chunk(budget, cx) {
                 Poll::Ready(Some(Ok(next))) => {
                     if let Some(chunk) = self.chunk.replace(next)
-                        && !self.send(chunk, false)
+                        && !self.send(chunk, false)?
                     {
                         return Poll::Ready(Ok(()));
                     }
                 }
                 Poll::Ready(None) => {
                     let last = self.chunk.take().unwrap_or_default();
-                    self.send(last, true);
+                    self.send(last, true)?;
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Some(Err(status))) => {
@@ -109,7 +112,7 @@ impl Upload {
                 }
                 Poll::Pending => {
                     if let Some(chunk) = self.chunk.take()
-                        && !self.send(chunk, false)
+                        && !self.send(chunk, false)?
                     {
                         return Poll::Ready(Ok(()));
                     }
@@ -125,7 +128,10 @@ impl Upload {
     }
 
     /// Whether the stream still takes data.
-    fn send(&mut self, chunk: Bytes, last: bool) -> bool {
+    ///
+    /// # Errors
+    /// It never would. The stream was reset.
+    fn send(&mut self, chunk: Bytes, last: bool) -> Result<bool, tonic::Status> {
         let length = chunk.len();
         // An error here means that the stream has ended; the receiving half knows how.
         let sent = self.stream.send_data(chunk, last).is_ok();
@@ -136,8 +142,13 @@ impl Upload {
                 self.stream.reserve_capacity(1);
                 self.stalled = true;
             }
+        } else if length > LARGEST_CHUNK {
+            self.stream.send_reset(h2::Reason::CANCEL);
+            return Err(tonic::Status::resource_exhausted(format!(
+                "{length} bytes of a request in one piece; HTTP/2 takes at most {LARGEST_CHUNK}"
+            )));
         }
-        sent
+        Ok(sent)
     }
 
     /// Ready when the peer takes more, or with an error when it never will.
@@ -186,6 +197,7 @@ impl Future for Pump {
                 let status = tonic::Status::internal("the body of the request panicked");
                 Poll::Ready(Err(status))
             });
+            this.control.connection().shared().driver.pay();
             match progress {
                 // A peer that resets the stream must not keep the application's stream alive.
                 Poll::Pending if upload.poll_reset(cx).is_pending() => return Poll::Pending,

@@ -9,6 +9,8 @@ mod faults;
 mod fuzz;
 mod policy_call;
 mod preface;
+mod rouse;
+mod silence;
 mod sniff;
 mod streaming;
 mod support;

@@ -395,6 +395,26 @@ async fn the_bodys_own_error_is_the_rpcs() {
 }
 
 #[tokio::test]
+async fn a_chunk_that_no_window_holds_is_an_error() {
+    let (connected, mut peer) = pair_by_hand(&[]).await;
+    let (messages, request) = streaming();
+    messages
+        .send(Ok(vec![0; 1 << 31].into()))
+        .expect("it is read");
+    drop(messages);
+    let failure = connected.connection.send(request).await;
+    let status = failure.expect_err("too large").status;
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    assert_eq!(
+        status.message(),
+        "2147483648 bytes of a request in one piece; HTTP/2 takes at most 2147483647"
+    );
+    let stream = peer.next_request().await.expect("the head").stream;
+    let why = peer.expect_reset(stream).await.expect("a reset");
+    assert_eq!(why, code::CANCEL);
+}
+
+#[tokio::test]
 async fn what_is_too_long_to_remember_is_not_given_back() {
     for (limit, back) in [(8, true), (7, false)] {
         let (connected, mut peer) = pair_by_hand(&[]).await;
