@@ -47,7 +47,7 @@ fn by_threads(c: &mut Criterion) {
 fn spent(threads: usize, picks: u64, pick: impl Fn() -> bool + Sync) -> Duration {
     // Enough for a thread to be worth its start.
     let count = usize::try_from(picks).unwrap_or(usize::MAX).max(10_000);
-    let each = picks::time(threads, count, pick);
+    let each = picks::time(threads, count, 0, pick);
     Duration::from_nanos((each * picks as f64) as u64)
 }
 

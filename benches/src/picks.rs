@@ -1,6 +1,7 @@
 //! Ours and others choosing a backend, and nothing else: each a function that any thread may call.
 
 use std::{
+    hint::black_box,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -144,14 +145,41 @@ pub fn pingora(backends: usize) -> impl Fn() -> bool + Send + Sync {
     move || balancer.select(b"", 8).is_some()
 }
 
+/// Nobody is asked: what the steps between two picks take by themselves.
+pub fn nobody() -> impl Fn() -> bool + Send + Sync {
+    || true
+}
+
+/// So many steps, one after the other, that touch no memory. The same code for whoever picks.
+#[inline(never)]
+fn private(mut seed: u64, steps: u64) -> u64 {
+    for _ in 0..steps {
+        seed = seed.rotate_left(5).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    seed
+}
+
 /// Nanoseconds per pick of `threads` threads that pick at once, `count` picks all together.
+/// Between two picks a thread takes so many steps that depend on each other and concern nobody else.
 ///
 /// # Panics
 /// A pick finds nothing.
-pub fn time(threads: usize, count: usize, pick: impl Fn() -> bool + Sync) -> f64 {
+pub fn time(threads: usize, count: usize, between: u64, pick: impl Fn() -> bool + Sync) -> f64 {
     let (threads, start) = (threads.max(1), Instant::now());
     let each = count / threads;
-    let picks = || (0..each).for_each(|_| assert!(pick(), "a pick must find a backend"));
+    let picks = || {
+        let mut steps = 1_u64;
+        let one = || assert!(pick(), "a pick must find a backend");
+        // Apart, so that nothing else is in the loop of those who only pick.
+        if between == 0 {
+            return (0..each).for_each(|_| one());
+        }
+        for _ in 0..each {
+            one();
+            steps = private(steps, between);
+        }
+        black_box(steps);
+    };
     thread::scope(|scope| {
         // One of them is this one: with one thread none is started.
         for _ in 1..threads {

@@ -33,6 +33,9 @@ struct Args {
     /// How many threads pick at once.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// How many steps of its own a thread takes between two picks.
+    #[arg(long, default_value_t = 0)]
+    between: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -59,6 +62,8 @@ enum Who {
     FetchAdd,
     /// The same as a picker.
     Counting,
+    /// Nobody: what a thread does between two picks.
+    Nobody,
     /// tower's power of two choices; with the feature `rivals`.
     TowerP2c,
     /// pingora's round robin; with the feature `pingora`.
@@ -129,17 +134,21 @@ fn main() -> Result<(), Error> {
 
 fn nanos_per_pick(args: &Args) -> Result<f64, Error> {
     let (backends, lost) = (args.backends, args.lost);
-    let (threads, count) = (args.threads, args.count);
     Ok(match args.picker {
-        Who::Ours => picks::time(threads, count, picks::ours(backends, lost)),
-        Who::OursLoaded => picks::time(threads, count, picks::ours_loaded(backends, lost)),
-        Who::FetchAdd => picks::time(threads, count, picks::fetch_add()),
-        Who::Counting => picks::time(threads, count, picks::counting()),
+        Who::Ours => time(args, picks::ours(backends, lost)),
+        Who::OursLoaded => time(args, picks::ours_loaded(backends, lost)),
+        Who::FetchAdd => time(args, picks::fetch_add()),
+        Who::Counting => time(args, picks::counting()),
+        Who::Nobody => time(args, picks::nobody()),
         #[cfg(feature = "rivals")]
-        Who::TowerP2c => picks::time(threads, count, picks::tower_p2c(backends)),
+        Who::TowerP2c => time(args, picks::tower_p2c(backends)),
         #[cfg(feature = "pingora")]
-        Who::Pingora => picks::time(threads, count, picks::pingora(backends)),
+        Who::Pingora => time(args, picks::pingora(backends)),
         #[allow(unreachable_patterns, reason = "with all features none is left")]
         _ => return Err("this picker was not compiled in".into()),
     })
+}
+
+fn time(args: &Args, pick: impl Fn() -> bool + Sync) -> f64 {
+    picks::time(args.threads, args.count, args.between, pick)
 }

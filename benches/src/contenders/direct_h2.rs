@@ -34,7 +34,8 @@ struct Inner {
 /// An RPC on its way.
 pub struct ResponseFuture(Result<h2::client::ResponseFuture, Option<Status>>);
 
-struct ResponseBody {
+/// What comes of it.
+pub struct ResponseBody {
     recv: RecvStream,
     data_ended: bool,
 }
@@ -71,7 +72,7 @@ impl DirectH2 {
 }
 
 impl Service<http::Request<Body>> for DirectH2 {
-    type Response = http::Response<Body>;
+    type Response = http::Response<ResponseBody>;
     type Error = Status;
     type Future = ResponseFuture;
 
@@ -123,18 +124,16 @@ impl std::fmt::Debug for DirectH2 {
 // === impl ResponseFuture ===
 
 impl Future for ResponseFuture {
-    type Output = Result<http::Response<Body>, Status>;
+    type Output = Result<http::Response<ResponseBody>, Status>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             Ok(response) => {
                 let response = ready!(Pin::new(response).poll(cx));
                 let response = response.map_err(|error| Status::unavailable(error.to_string()))?;
-                Poll::Ready(Ok(response.map(|recv| {
-                    Body::new(ResponseBody {
-                        recv,
-                        data_ended: false,
-                    })
+                Poll::Ready(Ok(response.map(|recv| ResponseBody {
+                    recv,
+                    data_ended: false,
                 })))
             }
             Err(status) => {
@@ -154,6 +153,12 @@ impl std::fmt::Debug for ResponseFuture {
 }
 
 // === impl ResponseBody ===
+
+impl std::fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ResponseBody")
+    }
+}
 
 impl http_body::Body for ResponseBody {
     type Data = Bytes;
