@@ -23,8 +23,13 @@ use crate::{Attributes, hash::FixedHasher};
 /// assert_eq!(a.addr(), "10.0.0.1:443");
 /// assert_ne!(a, Address::new("10.0.0.1:443"), "another name is another peer");
 /// ```
+///
+/// Cheap to clone, and one word wide: a channel with 100,000 SubConns has each in several places.
 #[derive(Clone)]
-pub struct Address {
+pub struct Address(Arc<AddressInner>);
+
+#[derive(Clone)]
+struct AddressInner {
     addr: Arc<str>,
     server_name: Option<Arc<str>>,
     attributes: Attributes,
@@ -51,11 +56,18 @@ pub struct Endpoint(Arc<EndpointInner>);
 #[derive(Clone)]
 struct EndpointInner {
     /// Distinct, in the resolver's order.
-    addresses: Arc<[Address]>,
+    addresses: Addresses,
     attributes: Attributes,
     balancer_attributes: Attributes,
     /// Of the identity; the sum over the addresses, so that their order does not matter.
     hash: u64,
+}
+
+/// As a rule there is one, and no list is made for it.
+#[derive(Clone)]
+enum Addresses {
+    One(Address),
+    List(Arc<[Address]>),
 }
 
 // === impl Address ===
@@ -63,62 +75,66 @@ struct EndpointInner {
 impl Address {
     /// An address without a name or attributes of its own.
     pub fn new(addr: impl Into<Arc<str>>) -> Self {
-        Self {
+        Self(Arc::new(AddressInner {
             addr: addr.into(),
             server_name: None,
             attributes: Attributes::new(),
             balancer_attributes: Attributes::new(),
-        }
+        }))
     }
 
     /// The name that the server's certificate is checked against, where it is not the target's.
     /// A channel uses it only when the application allowed names from the resolver.
     #[must_use]
     pub fn with_server_name(mut self, name: impl Into<Arc<str>>) -> Self {
-        self.server_name = Some(name.into());
+        self.inner_mut().server_name = Some(name.into());
         self
     }
 
     /// Attributes that are part of the address's identity: when they change, it is another peer.
     #[must_use]
     pub fn with_attributes(mut self, attributes: Attributes) -> Self {
-        self.attributes = attributes;
+        self.inner_mut().attributes = attributes;
         self
     }
 
     /// Attributes for the policy only; a change of them closes no connection.
     #[must_use]
     pub fn with_balancer_attributes(mut self, attributes: Attributes) -> Self {
-        self.balancer_attributes = attributes;
+        self.inner_mut().balancer_attributes = attributes;
         self
     }
 
     /// The text to dial.
     pub fn addr(&self) -> &str {
-        &self.addr
+        &self.0.addr
     }
 
     /// See [`with_server_name`](Self::with_server_name).
     pub fn server_name(&self) -> Option<&str> {
-        self.server_name.as_deref()
+        self.0.server_name.as_deref()
     }
 
     /// See [`with_attributes`](Self::with_attributes).
     pub fn attributes(&self) -> &Attributes {
-        &self.attributes
+        &self.0.attributes
     }
 
     /// See [`with_balancer_attributes`](Self::with_balancer_attributes).
     pub fn balancer_attributes(&self) -> &Attributes {
-        &self.balancer_attributes
+        &self.0.balancer_attributes
+    }
+
+    fn inner_mut(&mut self) -> &mut AddressInner {
+        Arc::make_mut(&mut self.0)
     }
 }
 
 impl PartialEq for Address {
     fn eq(&self, other: &Self) -> bool {
-        self.addr == other.addr
-            && self.server_name == other.server_name
-            && self.attributes == other.attributes
+        let (a, b) = (&*self.0, &*other.0);
+        Arc::ptr_eq(&self.0, &other.0)
+            || (a.addr == b.addr && a.server_name == b.server_name && a.attributes == b.attributes)
     }
 }
 
@@ -126,16 +142,16 @@ impl Eq for Address {}
 
 impl Hash for Address {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.addr.hash(state);
-        self.server_name.hash(state);
-        self.attributes.hash(state);
+        self.0.addr.hash(state);
+        self.0.server_name.hash(state);
+        self.0.attributes.hash(state);
     }
 }
 
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;
-        for attributes in [&self.attributes, &self.balancer_attributes] {
+        for attributes in [self.attributes(), self.balancer_attributes()] {
             if !attributes.is_empty() {
                 write!(f, " {attributes:?}")?;
             }
@@ -146,8 +162,8 @@ impl fmt::Debug for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.addr)?;
-        match &self.server_name {
+        f.write_str(self.addr())?;
+        match self.server_name() {
             Some(name) => write!(f, " ({name})"),
             None => Ok(()),
         }
@@ -176,8 +192,7 @@ impl Endpoint {
     pub fn new(addresses: impl IntoIterator<Item = Address>) -> Self {
         let mut addresses = addresses.into_iter().fuse();
         let distinct = match (addresses.next(), addresses.next()) {
-            // As a rule there is one.
-            (Some(only), None) => Arc::from([only]),
+            (Some(only), None) => Addresses::One(only),
             (first, second) => {
                 let mut distinct: Vec<Address> = Vec::new();
                 for address in first.into_iter().chain(second).chain(addresses) {
@@ -185,7 +200,7 @@ impl Endpoint {
                         distinct.push(address);
                     }
                 }
-                distinct.into()
+                Addresses::List(distinct.into())
             }
         };
         Self(Arc::new(EndpointInner::new(
@@ -215,7 +230,7 @@ impl Endpoint {
 
     /// The distinct addresses, in the resolver's order.
     pub fn addresses(&self) -> &[Address] {
-        &self.0.addresses
+        self.0.addresses.as_slice()
     }
 
     /// See [`with_attributes`](Self::with_attributes).
@@ -235,12 +250,12 @@ impl Endpoint {
             || (self.0.hash == other.0.hash
                 && self.0.attributes == other.0.attributes
                 && self.0.balancer_attributes == other.0.balancer_attributes
-                && self.0.addresses == other.0.addresses
+                && self.addresses() == other.addresses()
                 && self
                     .addresses()
                     .iter()
                     .zip(other.addresses())
-                    .all(|(a, b)| a.balancer_attributes == b.balancer_attributes))
+                    .all(|(a, b)| a.balancer_attributes() == b.balancer_attributes()))
     }
 }
 
@@ -250,10 +265,7 @@ impl PartialEq for Endpoint {
         Arc::ptr_eq(&self.0, &other.0)
             || (a.hash == b.hash
                 && a.attributes == b.attributes
-                && a.addresses.len() == b.addresses.len()
-                // Both are sets, so equal sizes and one inclusion make them equal.
-                && (a.addresses == b.addresses
-                    || a.addresses.iter().all(|address| b.addresses.contains(address))))
+                && a.addresses.is_same_set(&b.addresses))
     }
 }
 
@@ -308,12 +320,8 @@ impl FromIterator<Address> for Endpoint {
 // === impl EndpointInner ===
 
 impl EndpointInner {
-    fn new(
-        addresses: Arc<[Address]>,
-        attributes: Attributes,
-        balancer_attributes: Attributes,
-    ) -> Self {
-        let sum = addresses.iter().fold(0u64, |sum, address| {
+    fn new(addresses: Addresses, attributes: Attributes, balancer_attributes: Attributes) -> Self {
+        let sum = addresses.as_slice().iter().fold(0u64, |sum, address| {
             sum.wrapping_add(FixedHasher::hash_one(address))
         });
         let hash = FixedHasher::hash_one(&(sum, &attributes));
@@ -323,5 +331,22 @@ impl EndpointInner {
             balancer_attributes,
             hash,
         }
+    }
+}
+
+// === impl Addresses ===
+
+impl Addresses {
+    fn as_slice(&self) -> &[Address] {
+        match self {
+            Self::One(only) => std::slice::from_ref(only),
+            Self::List(list) => list,
+        }
+    }
+
+    fn is_same_set(&self, other: &Self) -> bool {
+        let (a, b) = (self.as_slice(), other.as_slice());
+        // Both are sets, so equal sizes and one inclusion make them equal.
+        a.len() == b.len() && (a == b || a.iter().all(|address| b.contains(address)))
     }
 }

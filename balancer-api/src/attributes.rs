@@ -24,7 +24,7 @@ use std::{
 /// assert_eq!(attributes, Attributes::new().with(Weight(7)).with(Weight(3)), "the last one stays");
 /// ```
 #[derive(Clone, Default)]
-pub struct Attributes(Option<Arc<[Entry]>>);
+pub struct Attributes(Option<Arc<Vec<Entry>>>);
 
 /// Sorted by `TypeId`, so that equality and hashing do not depend on the order of insertion.
 #[derive(Clone)]
@@ -69,7 +69,7 @@ impl Attributes {
                 value: Arc::new(value),
             },
         );
-        Self(Some(entries.into()))
+        Self(Some(Arc::new(entries)))
     }
 
     /// These values but for the one of type `T`.
@@ -85,7 +85,7 @@ impl Attributes {
         if left.is_empty() {
             Self(None)
         } else {
-            Self(Some(left.into()))
+            Self(Some(Arc::new(left)))
         }
     }
 
@@ -108,7 +108,7 @@ impl Attributes {
     }
 
     fn entries(&self) -> &[Entry] {
-        self.0.as_deref().unwrap_or_default()
+        self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     Address, Balancer, BuildOptions, CallEvent, CallId, CallRequest, ChildConfig, ClientConn,
     ConnectivityState, Dialer, NewSubConnError, NewSubConnOptions, Picker, Rejected, ResolveError,
     ResolvedAddrs, SubConn, SubConnState, TimerId, Timestamp, TransportCredentials,
-    hash::{FixedMap, FixedSet},
+    hash::{FixedMap, FixedSet, is_wasteful},
 };
 
 /// A policy inside a policy.
@@ -506,6 +506,7 @@ impl ClientConn for ChildConn {
         self.unless_closed(|parent, owned| {
             // Somebody else's SubConn is not this child's to remove.
             if owned.sub_conns.remove(sub_conn).is_some() {
+                owned.shrink();
                 owned.leaving.insert(sub_conn.clone());
                 parent.remove_sub_conn(sub_conn);
             }
@@ -634,9 +635,21 @@ impl Owned {
     /// Whether the child owns `sub_conn`, which is now in `state`; SHUTDOWN ends that.
     fn hears_of(&mut self, sub_conn: &SubConn, state: ConnectivityState) -> bool {
         if state == ConnectivityState::Shutdown {
-            self.sub_conns.remove(sub_conn).is_some() | self.leaving.remove(sub_conn)
+            let was = self.sub_conns.remove(sub_conn).is_some() | self.leaving.remove(sub_conn);
+            self.shrink();
+            was
         } else {
             self.sub_conns.contains_key(sub_conn) || self.leaving.contains(sub_conn)
+        }
+    }
+
+    /// Gives back the room that a very long list has taken.
+    fn shrink(&mut self) {
+        if is_wasteful(self.sub_conns.len(), self.sub_conns.capacity()) {
+            self.sub_conns.shrink_to(2 * self.sub_conns.len());
+        }
+        if is_wasteful(self.leaving.len(), self.leaving.capacity()) {
+            self.leaving.shrink_to(2 * self.leaving.len());
         }
     }
 }

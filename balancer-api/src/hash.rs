@@ -17,6 +17,13 @@ pub(crate) struct FixedHasher(u64);
 
 const K: u64 = 0xf135_7aea_2e62_a9c5;
 
+/// Whether a collection with room for `capacity` has become so empty, with `len`, that most of the room
+/// should be given back: a list of 100,000 addresses is followed by one of ten.
+pub(crate) fn is_wasteful(len: usize, capacity: usize) -> bool {
+    const LITTLE: usize = 256;
+    capacity > LITTLE && len.saturating_mul(8) < capacity
+}
+
 impl FixedHasher {
     pub(crate) fn hash_one<T: Hash>(value: &T) -> u64 {
         let mut hasher = Self::default();

@@ -17,9 +17,10 @@
 //! address that it is connected to. While one connection is left the SubConn is READY, whatever becomes
 //! of that pass and of the others; the loss of the last is as the loss of the only one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use balancer_api::{Address, ConnectivityState as State, Reconnect, Status, Timestamp};
+use smallvec::SmallVec;
 
 use crate::Backoff;
 
@@ -28,11 +29,11 @@ use crate::Backoff;
 pub(crate) struct Machine {
     reconnect: Reconnect,
     attempt_delay: Option<Duration>,
-    backoff: Backoff,
-    min_connect_timeout: Duration,
+    pacing: Arc<Pacing>,
 
     state: State,
-    addresses: Vec<Address>,
+    /// As a rule there is one.
+    addresses: SmallVec<[Address; 1]>,
     /// How many passes have failed since the connection last earned a reset.
     failures: u32,
     /// The very first wait is exact; later first waits have jitter.
@@ -45,8 +46,17 @@ pub(crate) struct Machine {
     /// In READY: the back-off before the next pass for another connection.
     resting_until: Option<Timestamp>,
     /// A connection was lost before it earned a reset: until then no new pass starts.
-    penalty: Option<Penalty>,
+    /// Boxed: few have it.
+    penalty: Option<Box<Penalty>>,
     next_attempt: u64,
+}
+
+/// What is the same for all SubConns of a channel.
+#[derive(Debug)]
+pub(crate) struct Pacing {
+    pub(crate) backoff: Backoff,
+    /// How long the dialling of a pass may take, where the back-off is shorter.
+    pub(crate) min_connect_timeout: Duration,
 }
 
 /// One walk over the addresses.
@@ -65,7 +75,8 @@ struct Pass {
     left: Duration,
     /// Since when somebody dials.
     dialling_since: Option<Timestamp>,
-    tried: Vec<Attempt>,
+    /// Most SubConns have one address.
+    tried: SmallVec<[Attempt; 1]>,
     /// When the last attempt was started; the next one beside it is due a delay later.
     last_dial: Timestamp,
     last_error: Option<Status>,
@@ -156,17 +167,15 @@ const MAX_ATTEMPT_DELAY: Duration = Duration::from_secs(2);
 
 impl Machine {
     pub(crate) fn new(
-        addresses: Vec<Address>,
+        addresses: &[Address],
         reconnect: Reconnect,
         attempt_delay: Option<Duration>,
-        backoff: Backoff,
-        min_connect_timeout: Duration,
+        pacing: Arc<Pacing>,
     ) -> Self {
         Self {
             reconnect,
             attempt_delay: attempt_delay.map(|d| d.clamp(MIN_ATTEMPT_DELAY, MAX_ATTEMPT_DELAY)),
-            backoff,
-            min_connect_timeout,
+            pacing,
             state: State::Idle,
             addresses: distinct(addresses),
             failures: 0,
@@ -234,7 +243,7 @@ impl Machine {
         if self.state == State::Shutdown {
             return;
         }
-        let addresses = distinct(addresses);
+        let addresses = distinct(&addresses);
         let same = self.addresses == addresses;
         let has_new = addresses
             .iter()
@@ -394,7 +403,7 @@ impl Machine {
             let until = (gone.pass_started + gone.wait).max(resting.unwrap_or(now));
             if is_last {
                 let error = error.clone();
-                self.penalty = Some(Penalty { until, error });
+                self.penalty = Some(Box::new(Penalty { until, error }));
             } else {
                 self.rest(until, now, out);
             }
@@ -513,15 +522,14 @@ impl Machine {
         out: &mut Vec<Action>,
     ) {
         let wait = self.next_wait(random);
-        let budget = wait.max(self.min_connect_timeout);
+        let budget = wait.max(self.pacing.min_connect_timeout);
         self.pass = Some(Pass {
             started: now,
             wait,
             budget,
             left: budget,
             dialling_since: None,
-            // Most SubConns have one address.
-            tried: Vec::with_capacity(1),
+            tried: SmallVec::new(),
             last_dial: now,
             last_error: None,
             only,
@@ -532,9 +540,9 @@ impl Machine {
     /// What the failure of a pass that starts now costs.
     fn next_wait(&self, random: u64) -> Duration {
         if self.failures == 0 && !self.ever_ready {
-            self.backoff.exact(0)
+            self.pacing.backoff.exact(0)
         } else {
-            self.backoff.jittered(self.failures, random)
+            self.pacing.backoff.jittered(self.failures, random)
         }
     }
 
@@ -719,11 +727,11 @@ impl Established {
 }
 
 /// The list without duplicates; the first of them stays.
-fn distinct(addresses: Vec<Address>) -> Vec<Address> {
-    let mut distinct: Vec<Address> = Vec::with_capacity(addresses.len());
+fn distinct(addresses: &[Address]) -> SmallVec<[Address; 1]> {
+    let mut distinct = SmallVec::with_capacity(addresses.len());
     for address in addresses {
-        if !distinct.contains(&address) {
-            distinct.push(address);
+        if !distinct.contains(address) {
+            distinct.push(address.clone());
         }
     }
     distinct

@@ -21,7 +21,8 @@ use crate::{
     sync::{Arc, AtomicU64, Mutex, Ordering, lock, this_thread},
 };
 
-/// Something to be handled by the balancer's task.
+/// Something to be handled by the balancer's task. Small, since a policy may ask for 100,000 SubConns in
+/// one callback: what is seldom and large is in a box.
 pub(crate) enum Item<C> {
     // Asked by a policy (of the instance named in the cell or beside it), or by its SubConns.
     NewSubConn(SubConn, Arc<SubConnCell<C>>),
@@ -52,17 +53,17 @@ pub(crate) enum Item<C> {
     CancelCall(CallId),
 
     // Happened outside.
-    Dialled(u64, AttemptId, Result<C, Status>),
+    Dialled(u64, AttemptId, Result<Arc<C>, Status>),
     Lost(u64, AttemptId, Lost),
     /// RPCs wait for a stream of this SubConn.
     Crowded(u64),
-    CallEvent(CallId, CallEvent, Option<CallPermit>),
+    CallEvent(CallId, Box<CallEvent>, Option<CallPermit>),
     /// Of the watch with this number over a SubConn's backend.
-    Health(u64, u64, CallEvent, CallPermit),
+    Health(u64, u64, Box<CallEvent>, CallPermit),
     /// Of the driver with this number.
     Resolved(
         u64,
-        Result<Resolution, ResolveError>,
+        Box<Result<Resolution, ResolveError>>,
         futures_channel::oneshot::Sender<Verdict>,
     ),
     PickerPanicked {
@@ -120,6 +121,11 @@ const USUAL: usize = 256;
 // === impl Item ===
 
 impl<C> Item<C> {
+    /// Whether it announces a SubConn.
+    pub(crate) fn is_birth(&self) -> bool {
+        matches!(self, Self::NewSubConn(..))
+    }
+
     /// Whether only a policy asks for it.
     fn is_of_policy(&self) -> bool {
         !matches!(
@@ -162,7 +168,7 @@ impl<C> Queue<C> {
                 inner.staged.push(item);
                 (None, None)
             } else {
-                inner.births += usize::from(matches!(item, Item::NewSubConn(..)));
+                inner.births += usize::from(item.is_birth());
                 inner.items.push_back(item);
                 (inner.waker.take(), None)
             }
@@ -192,7 +198,7 @@ impl<C> Queue<C> {
     pub(crate) fn pop(&self) -> Option<Item<C>> {
         let mut inner = lock(&self.inner);
         let item = inner.items.pop_front();
-        inner.births -= usize::from(matches!(item, Some(Item::NewSubConn(..))));
+        inner.births -= usize::from(item.as_ref().is_some_and(Item::is_birth));
         if inner.items.is_empty() {
             // What a very long list of addresses has made it.
             inner.items.shrink_to(USUAL);

@@ -7,7 +7,7 @@ use balancer_api::{Address, ConnectivityState, NewSubConnOptions, Status, SubCon
 use crate::{
     env::Lookaside,
     queue::{Item, Queue},
-    sync::{Arc, Mutex, Swap, SwapGuard, lock},
+    sync::{Arc, AtomicBool, Mutex, Swap, SwapGuard, lock},
 };
 
 /// The channel's own side of a SubConn.
@@ -19,8 +19,11 @@ pub(crate) struct SubConnCell<C> {
     /// The connection while READY; what an RPC uses.
     connection: Swap<C>,
     queue: Arc<Queue<C>>,
+    /// Whether its policy has removed it; the balancer's task alone asks.
+    pub(crate) removed: AtomicBool,
     pub(crate) options: NewSubConnOptions,
-    pub(crate) lookaside: Option<Lookaside>,
+    /// Boxed: few have it.
+    pub(crate) lookaside: Option<Box<Lookaside>>,
     /// For logs and snapshots; written by the balancer's task.
     pub(crate) info: Mutex<SubConnInfo<C>>,
 }
@@ -53,8 +56,9 @@ impl<C: Send + Sync + 'static> SubConnCell<C> {
             instance,
             connection: Swap::empty(),
             queue,
+            removed: AtomicBool::new(false),
             options,
-            lookaside,
+            lookaside: lookaside.map(Box::new),
             info: Mutex::new(SubConnInfo {
                 state: ConnectivityState::Idle,
                 addresses,

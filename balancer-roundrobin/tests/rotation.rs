@@ -314,3 +314,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_very_long_list_and_a_short_one_and_a_long_one_again() {
+    let long: Vec<String> = (0..1_000).map(|n| format!("n{n}")).collect();
+    let long: Vec<&str> = long.iter().map(String::as_str).collect();
+    let short = ["n990", "n5", "x"];
+    let mut conn = Script::new(RoundRobin::new());
+    conn.random([0, 0]).update(&long).update(short);
+    conn.batch(|conn| {
+        for name in short {
+            conn.ready(name);
+        }
+    });
+    assert_eq!(conn.picks(4), ["n990", "n5", "x", "n990"]);
+    conn.idle("n5");
+    let left = conn.picks(2);
+    assert!(
+        left == ["n990", "x"] || left == ["x", "n990"],
+        "who is IDLE is found among those that stayed: {left:?}"
+    );
+
+    conn.update(&long);
+    conn.ready("n5");
+    let left = conn.picks(2);
+    assert!(left == ["n5", "n990"] || left == ["n990", "n5"], "{left:?}");
+}

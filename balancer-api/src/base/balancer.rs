@@ -10,7 +10,7 @@ use crate::{
     ConnectivityStateEvaluator, Endpoint, FailingPicker, LbConfig, NewSubConnOptions, PickError,
     QueuePicker, Rejected, ResolveError, ResolvedAddrs, StateCause, Status, SubConn, SubConnState,
     TimerId,
-    hash::{FixedMap, FixedSet},
+    hash::{FixedMap, is_wasteful},
 };
 
 pub(super) struct BaseBalancer<P: PickerBuilder> {
@@ -151,12 +151,21 @@ impl<P: PickerBuilder> BaseBalancer<P> {
         self.reorder = true;
         self.dirty = true;
         let fresh = self.by_endpoint.is_empty();
-        let mut new: Vec<(usize, &Endpoint)> = Vec::new();
-        let mut new_distinct = FixedSet::default();
+        self.slots
+            .reserve_exact(endpoints.len().saturating_sub(self.slots.len()));
+        self.by_endpoint
+            .reserve(endpoints.len().saturating_sub(self.by_endpoint.len()));
+        let mut new: Vec<(usize, u32, &Endpoint)> = Vec::new();
         for (rank, endpoint) in endpoints.iter().enumerate() {
-            let known = self.by_endpoint.get(endpoint).copied();
-            match known.and_then(|at| self.slots[at].as_mut()) {
-                // A duplicate: the first of them has set rank and attributes.
+            let Some(at) = self.by_endpoint.get(endpoint).copied() else {
+                let at = self.free_slot();
+                self.by_endpoint.insert(endpoint.clone(), at);
+                new.push((at, rank as u32, endpoint));
+                continue;
+            };
+            match self.slots[at].as_mut() {
+                // A duplicate: the first of them has set rank and attributes, or will be added below.
+                None => {}
                 Some(slot) if slot.seen => {}
                 Some(slot) => {
                     slot.seen = true;
@@ -174,8 +183,6 @@ impl<P: PickerBuilder> BaseBalancer<P> {
                     }
                     slot.endpoint = endpoint.clone();
                 }
-                None if new_distinct.insert(endpoint) => new.push((rank, endpoint)),
-                None => {}
             }
         }
         // Every client would open its first connection to the same backend otherwise.
@@ -183,8 +190,9 @@ impl<P: PickerBuilder> BaseBalancer<P> {
             let start = self.cc.random() % new.len() as u64;
             new.rotate_left(start as usize);
         }
-        for (rank, endpoint) in new {
-            self.add(rank as u32, endpoint);
+        self.by_sub_conn.reserve(new.len(), &self.slots);
+        for (at, rank, endpoint) in new {
+            self.add(at, rank, endpoint);
         }
         for at in 0..self.slots.len() {
             match &mut self.slots[at] {
@@ -197,15 +205,31 @@ impl<P: PickerBuilder> BaseBalancer<P> {
                 None => {}
             }
         }
+        // A list may have named one endpoint very often.
+        let room = self.slots.capacity().max(self.by_endpoint.capacity());
+        if is_wasteful(self.by_endpoint.len(), room) {
+            self.compact();
+        }
     }
 
-    fn add(&mut self, rank: u32, endpoint: &Endpoint) {
+    /// A slot for an endpoint to come.
+    fn free_slot(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        })
+    }
+
+    /// Fills a free slot, which the endpoint has already, or gives it back.
+    fn add(&mut self, at: usize, rank: u32, endpoint: &Endpoint) {
         let addresses = endpoint.addresses().to_vec();
         let sub_conn = match self.cc.new_sub_conn(addresses, self.options.clone()) {
             Ok(sub_conn) => sub_conn,
             Err(error) => {
                 self.incomplete = true;
                 self.connection_error = Some(Status::unavailable(format!("{endpoint}: {error}")));
+                self.by_endpoint.remove(endpoint);
+                self.free.push(at);
                 return;
             }
         };
@@ -225,18 +249,19 @@ impl<P: PickerBuilder> BaseBalancer<P> {
             connected: 0,
             data,
         };
-        let at = match self.free.pop() {
-            Some(at) => {
-                self.slots[at] = Some(slot);
-                at
-            }
-            None => {
-                self.slots.push(Some(slot));
-                self.slots.len() - 1
-            }
-        };
-        self.by_endpoint.insert(endpoint.clone(), at);
+        self.slots[at] = Some(slot);
         self.by_sub_conn.insert(&sub_conn, at, &self.slots);
+    }
+
+    /// Gives back the room of a list that was very much longer.
+    fn compact(&mut self) {
+        self.slots.retain(Option::is_some);
+        self.slots.shrink_to_fit();
+        self.free = Vec::new();
+        self.by_sub_conn = SubConns::rebuilt(&self.slots);
+        let slots = self.slots.iter().enumerate();
+        let places = slots.filter_map(|(at, slot)| Some((slot.as_ref()?.endpoint.clone(), at)));
+        self.by_endpoint = places.collect();
     }
 
     /// Takes a SubConn out of everything but the channel.
@@ -259,6 +284,12 @@ impl<P: PickerBuilder> BaseBalancer<P> {
 
     /// Brings the ready set up to date with what happened since it was last built.
     fn build_ready(&mut self) {
+        if self.reorder && self.states.current() != State::Ready {
+            // Nobody looks at it yet. Of 100,000 that connect it would be large.
+            self.changes.clear();
+            self.ready = ReadySet::default();
+            return;
+        }
         if !mem::take(&mut self.reorder) {
             if !self.changes.is_empty() {
                 self.ready = self.ready.with(mem::take(&mut self.changes));

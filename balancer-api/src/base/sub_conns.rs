@@ -28,6 +28,23 @@ impl SubConns {
         self.0.insert_unique(hash, at as u32, hash_of);
     }
 
+    /// Makes room for so many more.
+    pub(super) fn reserve<D>(&mut self, more: usize, slots: &[Option<Slot<D>>]) {
+        let hash_of = |at: &u32| of(slots, *at).map_or(0, FixedHasher::hash_one);
+        self.0.reserve(more, hash_of);
+    }
+
+    /// With room for as many as there are slots, and for no more.
+    pub(super) fn rebuilt<D>(slots: &[Option<Slot<D>>]) -> Self {
+        let mut rebuilt = Self(HashTable::with_capacity(slots.len()));
+        for (at, slot) in slots.iter().enumerate() {
+            if let Some(slot) = slot {
+                rebuilt.insert(&slot.sub_conn, at, slots);
+            }
+        }
+        rebuilt
+    }
+
     /// Forgets it.
     pub(super) fn remove(&mut self, sub_conn: &SubConn, at: usize) {
         let hash = FixedHasher::hash_one(sub_conn);

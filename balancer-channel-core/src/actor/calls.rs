@@ -86,7 +86,7 @@ impl<E: Env> Actor<E> {
                     reading: None,
                 },
             );
-            let end = ended(format!("{sub_conn:?} is not READY"));
+            let end = Box::new(ended(format!("{sub_conn:?} is not READY")));
             self.shared.queue.push(Item::CallEvent(id, end, None));
             return;
         };
@@ -102,7 +102,7 @@ impl<E: Env> Actor<E> {
         );
         let queue = self.shared.queue.clone();
         let reading = forward(call.events, move |event, permit| {
-            queue.push(Item::CallEvent(id, event, Some(permit)));
+            queue.push(Item::CallEvent(id, Box::new(event), Some(permit)));
         });
         self.shared.env.spawn(Box::pin(async move {
             let _ = Abortable::new(reading, registration).await;

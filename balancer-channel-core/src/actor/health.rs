@@ -91,7 +91,7 @@ impl<E: Env> Actor<E> {
         }
         let queue = shared.queue.clone();
         let reading = forward(call.events, move |event, permit| {
-            queue.push(Item::Health(id, number, event, permit));
+            queue.push(Item::Health(id, number, Box::new(event), permit));
         });
         shared.env.spawn(Box::pin(async move {
             // Half-closed already; held so that the call is not taken for abandoned.

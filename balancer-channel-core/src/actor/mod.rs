@@ -16,7 +16,9 @@ use std::{
     task::Poll,
 };
 
-use balancer_api::{CallId, Code, ConnectivityState, Picker, ResolveError, ResolvedAddrs, Status};
+use balancer_api::{
+    CallId, Code, ConnectivityState, Picker, ResolveError, ResolvedAddrs, Status, Timestamp,
+};
 use tracing::Instrument as _;
 
 use self::{
@@ -31,7 +33,7 @@ use crate::{
     chatter::Chatter,
     contain::discard,
     env::{Env, ParsedConfig},
-    machine::Action,
+    machine::{Action, AttemptId, Pacing},
     picker_cell::Published,
     queue::{CloseMode, Item},
     shared::Shared,
@@ -43,6 +45,9 @@ const BURST: usize = 128;
 
 pub(crate) struct Actor<E: Env> {
     shared: Arc<Shared<E>>,
+    /// When it last looked at the clock: at what it handles now, or at the end of a callback. What a
+    /// callback has asked for, 100,000 SubConns perhaps, happens at one time.
+    clock: Timestamp,
     timers: Timers,
 
     /// Boxed: a map has room to spare.
@@ -53,7 +58,8 @@ pub(crate) struct Actor<E: Env> {
     deliveries: VecDeque<Delivery>,
     /// Attempts that run and count, and those that wait for a permit.
     connecting: usize,
-    dial_queue: VecDeque<(u64, crate::machine::AttemptId)>,
+    dial_queue: VecDeque<(u64, AttemptId)>,
+    pacing: Arc<Pacing>,
 
     current: Option<Instance>,
     pending: Option<Instance>,
@@ -104,14 +110,20 @@ enum WarmUp {
 
 impl<E: Env> Actor<E> {
     pub(crate) fn new(shared: Arc<Shared<E>>) -> Self {
+        let pacing = Arc::new(Pacing {
+            backoff: shared.settings.backoff.clone(),
+            min_connect_timeout: shared.settings.min_connect_timeout,
+        });
         let warm_up = shared.settings.warm_up.map_or(WarmUp::Off, WarmUp::Armed);
         Self {
+            clock: shared.env.now(),
             timers: Timers::new(),
             sub_conns: ById::default(),
             spare: Vec::new(),
             deliveries: VecDeque::new(),
             connecting: 0,
             dial_queue: VecDeque::new(),
+            pacing,
             current: None,
             pending: None,
             next_instance: 1,
@@ -176,10 +188,11 @@ impl<E: Env> Actor<E> {
             // callbacks never end to cause new ones must not keep the channel from closing.
             let fair = turn + 1 == BURST;
             if let Some(item) = fair.then(|| self.shared.queue.pop()).flatten() {
+                self.look();
                 self.handle(item);
             } else if let Some(delivery) = self.deliveries.pop_front() {
                 self.deliver(delivery);
-            } else if let Some(key) = self.timers.pop_due(self.shared.env.now()) {
+            } else if let Some(key) = self.next_due() {
                 self.fire(key);
             } else if let Some(item) = self.shared.queue.pop() {
                 self.handle(item);
@@ -192,14 +205,28 @@ impl<E: Env> Actor<E> {
                 return false;
             }
         }
-        if self.deliveries.is_empty() && self.dial_queue.is_empty() {
+        self.settle();
+        self.start_dials();
+        if self.deliveries.is_empty() {
             self.deliveries.shrink_to(BURST);
+        }
+        if self.dial_queue.is_empty() {
             self.dial_queue.shrink_to(BURST);
         }
-        self.settle();
         self.drop_retired();
         // The policy's settle may have caused more.
         busy || self.unsettled || !self.deliveries.is_empty()
+    }
+
+    /// Looks at the clock.
+    fn look(&mut self) -> Timestamp {
+        self.clock = self.shared.env.now();
+        self.clock
+    }
+
+    fn next_due(&mut self) -> Option<TimerKey> {
+        let now = self.look();
+        self.timers.pop_due(now)
     }
 
     /// Drops the replaced publications that nobody uses any more.
@@ -248,7 +275,7 @@ impl<E: Env> Actor<E> {
             Item::Dialled(id, attempt, result) => self.dialled(id, attempt, result),
             Item::Lost(id, attempt, lost) => self.lost(id, attempt, lost),
             Item::Crowded(id) => self.crowded(id),
-            Item::CallEvent(id, event, permit) => self.call_event(id, event, permit),
+            Item::CallEvent(id, event, permit) => self.call_event(id, *event, permit),
             Item::Health(id, watch, event, permit) => {
                 self.health_event(id, watch, &event);
                 drop(permit);
@@ -256,7 +283,7 @@ impl<E: Env> Actor<E> {
             Item::Resolved(driver, result, verdict) => {
                 // Nobody listens any more when the channel went idle in between.
                 if self.is_driven_by(driver) {
-                    let answer = self.handle_resolution(result);
+                    let answer = self.handle_resolution(*result);
                     let _ = verdict.send(answer);
                 }
             }

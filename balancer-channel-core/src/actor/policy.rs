@@ -177,6 +177,7 @@ impl<E: Env> Actor<E> {
             .with_dialer(settings.dialer.clone());
         let queue = self.shared.queue.clone();
         let (built, staged) = queue.during_callback(|| Child::build(conn, chosen, &options));
+        self.look();
         let instance = Instance {
             id,
             name: chosen.name().into(),
@@ -215,9 +216,11 @@ impl<E: Env> Actor<E> {
 
     fn call<R>(&mut self, role: Role, callback: impl FnOnce(&mut Child) -> R) -> Option<R> {
         let queue = self.shared.queue.clone();
-        let started = self.shared.env.now();
+        let started = self.look();
         let child = self.instance(role)?.child.as_mut()?;
         let (result, staged) = queue.during_callback(|| callback(child));
+        let more = staged.iter().filter(|item| item.is_birth()).count();
+        self.sub_conns.reserve(more);
         self.look_at_the_clock(role, started);
         for item in staged {
             self.handle(item);
@@ -228,7 +231,7 @@ impl<E: Env> Actor<E> {
     /// Tells of a callback that has held up everything else of its channel for long. RPCs go on being
     /// picked for meanwhile, and other channels do not notice.
     fn look_at_the_clock(&mut self, role: Role, started: Timestamp) {
-        let now = self.shared.env.now();
+        let now = self.look();
         if now - started < SLOW {
             return;
         }
@@ -262,9 +265,9 @@ impl<E: Env> Actor<E> {
             cause,
         } = delivery;
         // Removed while this was on its way: of what a policy has removed it hears SHUTDOWN alone.
-        let known = SubConnCell::<E::Connection>::of(&sub_conn)
-            .is_some_and(|cell| self.sub_conns.contains_key(&cell.id));
-        if !known && state != State::Shutdown {
+        let gone = |cell: &SubConnCell<_>| cell.removed.load(Ordering::Relaxed);
+        let gone = SubConnCell::<E::Connection>::of(&sub_conn).is_none_or(gone);
+        if gone && state != State::Shutdown {
             return;
         }
         let mut told = SubConnState::new(state).with_cause(cause);
@@ -540,6 +543,7 @@ impl<E: Env> Actor<E> {
                 let _ = contain(|| child.close());
                 discard(child);
             });
+            self.look();
             for item in staged {
                 self.handle(item);
             }

@@ -65,7 +65,9 @@ async fn ask<E: Env>(shared: Arc<Shared<E>>, requests: Arc<Requests>, number: u6
         let result = resolve_contained(&*resolver).await;
         let valid_for = result.as_ref().map(|found| found.valid_for).ok();
         let (answer, verdict) = oneshot::channel();
-        shared.queue.push(Item::Resolved(number, result, answer));
+        shared
+            .queue
+            .push(Item::Resolved(number, Box::new(result), answer));
         // No verdict: the channel is closing, or sleeps.
         let Ok(verdict) = verdict.await else { return };
         let changed = pin!(changed(&*resolver));

@@ -7,6 +7,7 @@ use futures_util::{
     FutureExt,
     future::{AbortHandle, Abortable},
 };
+use smallvec::SmallVec;
 use tracing::Instrument as _;
 
 use super::{Actor, TimerKey, health::Health};
@@ -18,7 +19,7 @@ use crate::{
     machine::{Action, AttemptId, Machine},
     queue::Item,
     sub_conn::SubConnCell,
-    sync::{Arc, lock},
+    sync::{Arc, Ordering, lock},
 };
 
 /// A SubConn as the balancer's task sees it.
@@ -60,8 +61,8 @@ struct Dial {
 }
 
 /// The attempts of one SubConn: one, as a rule, for which a map would make room for eleven. With
-/// 100,000 SubConns that is 100 MB.
-struct Dials(Vec<(AttemptId, Dial)>);
+/// 100,000 SubConns that is 50 MB.
+struct Dials(SmallVec<[(AttemptId, Dial); 1]>);
 
 /// A state change on its way to the policy.
 pub(super) struct Delivery {
@@ -88,11 +89,10 @@ impl<E: Env> Actor<E> {
             return;
         }
         let mut machine = Machine::new(
-            lock(&cell.info).addresses.clone(),
+            &lock(&cell.info).addresses,
             cell.options.reconnect,
             cell.options.attempt_delay,
-            self.shared.settings.backoff.clone(),
-            self.shared.settings.min_connect_timeout,
+            self.pacing.clone(),
         );
         machine.set_max_connections(self.max_connections(), &mut Vec::new());
         lock(&self.shared.sub_conns).insert(cell.id, cell.clone());
@@ -101,7 +101,7 @@ impl<E: Env> Actor<E> {
             cell: cell.clone(),
             machine,
             told: State::Idle,
-            dials: Dials(Vec::new()),
+            dials: Dials(SmallVec::new()),
             connected: Vec::new(),
             watched: false,
             settled_once: false,
@@ -112,7 +112,9 @@ impl<E: Env> Actor<E> {
 
     pub(super) fn remove_sub_conn(&mut self, id: u64) {
         self.drive(id, |machine, now, _, out| machine.remove(now, out));
-        self.sub_conns.remove(&id);
+        if let Some(entry) = self.sub_conns.remove(&id) {
+            entry.cell.removed.store(true, Ordering::Relaxed);
+        }
         shrink(&mut self.sub_conns);
         lock(&self.shared.sub_conns).remove(&id);
     }
@@ -155,7 +157,7 @@ impl<E: Env> Actor<E> {
                 entry.machine.earned(live.attempt);
             }
         }
-        let (now, random) = (self.shared.env.now(), self.shared.env.random());
+        let (now, random) = (self.clock, self.shared.env.random());
         let mut actions = self.spare.pop().unwrap_or_default();
         happen(&mut entry.machine, now, random, &mut actions);
         self.carry_all_out(id, actions);
@@ -185,7 +187,6 @@ impl<E: Env> Actor<E> {
                     },
                 );
                 self.dial_queue.push_back((id, attempt));
-                self.start_dials();
             }
             Action::CancelDial(attempt) => self.end_dial(id, attempt),
             // RPCs find the connection when READY is told.
@@ -256,7 +257,7 @@ impl<E: Env> Actor<E> {
         };
         let why = error.as_ref().map(tracing::field::display);
         let place = address.as_ref().map(tracing::field::display);
-        match entry.chatter.may_speak(self.shared.env.now()) {
+        match entry.chatter.may_speak(self.clock) {
             // What people look for first.
             Some(untold) if state == State::TransientFailure => tracing::info!(
                 sub_conn = id, %state, ?cause, error = why, untold, "SubConn state"
@@ -269,7 +270,7 @@ impl<E: Env> Actor<E> {
             ),
         }
         if state == State::Ready {
-            entry.machine.told_ready(self.shared.env.now());
+            entry.machine.told_ready(self.clock);
         }
         entry.told = state;
         entry.settled_once |= matches!(state, State::Ready | State::TransientFailure);
@@ -329,8 +330,12 @@ impl<E: Env> Actor<E> {
         }
     }
 
-    /// Starts attempts that wait, as far as there are permits.
-    fn start_dials(&mut self) {
+    /// Starts attempts that wait, as far as there are permits. At the end of a burst: a policy that removes
+    /// all of its SubConns has none dialled for that is removed next.
+    pub(super) fn start_dials(&mut self) {
+        if !self.dial_queue.is_empty() {
+            self.look();
+        }
         while self.connecting < self.shared.settings.max_connecting.max(1) {
             let Some((id, attempt)) = self.dial_queue.pop_front() else {
                 return;
@@ -342,7 +347,7 @@ impl<E: Env> Actor<E> {
                 continue;
             };
             let mut request = ConnectRequest::new(dial.address.clone());
-            request.lookaside.clone_from(&entry.cell.lookaside);
+            request.lookaside = entry.cell.lookaside.as_deref().cloned();
             request.keepalive_doublings = self.keepalive_doublings;
             dial.keepalive_doublings = self.keepalive_doublings;
             let (abort, registration) = AbortHandle::new_pair();
@@ -351,7 +356,7 @@ impl<E: Env> Actor<E> {
             self.connecting += 1;
             self.timers.arm(
                 TimerKey::DialPermit(id, attempt),
-                self.shared.env.now() + PERMIT_EXPIRES,
+                self.clock + PERMIT_EXPIRES,
             );
             let span = tracing::debug_span!(
                 "connect", sub_conn = id, address = %request.address
@@ -378,7 +383,7 @@ impl<E: Env> Actor<E> {
                     )))
                 });
                 let (result, lost) = match result {
-                    Ok(Connected { connection, lost }) => (Ok(connection), Some(lost)),
+                    Ok(Connected { connection, lost }) => (Ok(Arc::new(connection)), Some(lost)),
                     Err(error) => (Err(error), None),
                 };
                 shared.queue.push(Item::Dialled(id, attempt, result));
@@ -398,11 +403,10 @@ impl<E: Env> Actor<E> {
 
     pub(super) fn release_permit(&mut self, id: u64, attempt: AttemptId) {
         let entry = self.sub_conns.get_mut(&id);
-        if let Some(dial) = entry.and_then(|entry| entry.dials.get_mut(attempt)) {
-            if std::mem::take(&mut dial.holds_permit) {
-                self.connecting -= 1;
-            }
-            self.start_dials();
+        if let Some(dial) = entry.and_then(|entry| entry.dials.get_mut(attempt))
+            && std::mem::take(&mut dial.holds_permit)
+        {
+            self.connecting -= 1;
         }
     }
 
@@ -416,7 +420,7 @@ impl<E: Env> Actor<E> {
         self.forget_dial(id, attempt);
     }
 
-    /// Forgets an attempt, and gives its permit to another.
+    /// Forgets an attempt, and gives its permit back.
     fn forget_dial(&mut self, id: u64, attempt: AttemptId) -> Option<Dial> {
         let entry = self.sub_conns.get_mut(&id)?;
         let dial = entry.dials.remove(attempt)?;
@@ -424,7 +428,6 @@ impl<E: Env> Actor<E> {
         if dial.holds_permit {
             self.connecting -= 1;
         }
-        self.start_dials();
         Some(dial)
     }
 
@@ -432,7 +435,7 @@ impl<E: Env> Actor<E> {
         &mut self,
         id: u64,
         attempt: AttemptId,
-        result: Result<E::Connection, Status>,
+        result: Result<Arc<E::Connection>, Status>,
     ) {
         let Some(dial) = self.forget_dial(id, attempt) else {
             if let Ok(unwanted) = result {
@@ -444,7 +447,7 @@ impl<E: Env> Actor<E> {
         match result {
             Err(error) => {
                 if let Some(entry) = self.sub_conns.get_mut(&id) {
-                    match entry.chatter.may_speak(self.shared.env.now()) {
+                    match entry.chatter.may_speak(self.clock) {
                         Some(untold) => tracing::debug!(
                             sub_conn = id, %address, %error, untold, "an attempt to connect failed"
                         ),
@@ -458,7 +461,6 @@ impl<E: Env> Actor<E> {
                 });
             }
             Ok(connection) => {
-                let connection = Arc::new(connection);
                 let mut actions = self.spare.pop().unwrap_or_default();
                 let wanted = self.sub_conns.get_mut(&id);
                 let Some(entry) =
@@ -472,7 +474,7 @@ impl<E: Env> Actor<E> {
                     return;
                 };
                 if entry.told == State::Ready {
-                    entry.machine.told_ready(self.shared.env.now());
+                    entry.machine.told_ready(self.clock);
                 }
                 lock(&entry.cell.info).connections.push(connection.clone());
                 // As a rule the only one, where a list makes room for four.
@@ -501,7 +503,7 @@ impl<E: Env> Actor<E> {
         let doublings = live.keepalive_doublings;
         // It says what the peer did: GOAWAY with code and text, a close, silence after a ping.
         let (error, too_many_pings) = (&lost.status, lost.too_many_pings);
-        match entry.chatter.may_speak(self.shared.env.now()) {
+        match entry.chatter.may_speak(self.clock) {
             Some(untold) => tracing::info!(
                 sub_conn = id, %error, too_many_pings, untold, "a connection takes no more RPCs"
             ),
@@ -557,7 +559,6 @@ impl<E: Env> Actor<E> {
 
 impl Dials {
     fn insert(&mut self, id: AttemptId, dial: Dial) {
-        self.0.reserve_exact(1);
         self.0.push((id, dial));
     }
 
@@ -570,7 +571,7 @@ impl Dials {
         let at = self.0.iter().position(|(of, _)| *of == id)?;
         let (_, dial) = self.0.swap_remove(at);
         if self.0.is_empty() {
-            self.0 = Vec::new();
+            self.0 = SmallVec::new();
         }
         Some(dial)
     }

@@ -133,9 +133,10 @@ fn callbacks_do_not_nest_and_what_they_ask_happens_in_order() {
             "a1: x READY",
             "a1: x SHUTDOWN",
             "a1: y CONNECTING",
-            "a1: y TRANSIENT_FAILURE (z: connection refused)",
-            // Asked for by the policy, and by the failed pass.
+            // Asked for by the policy. Dials begin when all that was asked for is done.
             "a1: addrs [x]",
+            "a1: y TRANSIENT_FAILURE (z: connection refused)",
+            // Asked for by the failed pass.
             "a1: addrs [x]",
         ]
     );

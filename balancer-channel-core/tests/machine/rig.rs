@@ -1,12 +1,12 @@
 //! A machine with a clock, timers and dials that a test moves by hand, checked after each step.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use balancer_api::{Address, ConnectivityState as State, Reconnect, Status, Timestamp};
 
 use crate::{
     Backoff,
-    machine::{Action, AttemptId, Machine, MachineTimer},
+    machine::{Action, AttemptId, Machine, MachineTimer, Pacing},
 };
 
 /// Makes every jittered wait exact: the middle of the range.
@@ -74,9 +74,12 @@ impl Rig {
         delay: Option<Duration>,
         min_connect: Duration,
     ) -> Self {
-        let backoff = Backoff::default();
+        let pacing = Arc::new(Pacing {
+            backoff: Backoff::default(),
+            min_connect_timeout: min_connect,
+        });
         Self {
-            machine: Machine::new(list(names), mode, delay, backoff, min_connect),
+            machine: Machine::new(&list(names), mode, delay, pacing),
             mode,
             now: Timestamp::from_nanos(7_000_000_000),
             random: MIDDLE,
