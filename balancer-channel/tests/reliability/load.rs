@@ -117,7 +117,7 @@ impl Load {
 
     fn with_budget(channel: &Channel, pace: Pace, budget: usize) -> Self {
         let shared = Arc::new(Shared::default());
-        let pacer = tokio::spawn(paced(shared.clone(), channel.clone(), pace, budget));
+        let pacer = tokio::spawn(until_stopped(shared.clone(), channel.clone(), pace, budget));
         Self { shared, pacer }
     }
 
@@ -169,23 +169,26 @@ pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
     }
 }
 
-/// Makes the RPCs. Ticks that were missed are made up for, so that the rate holds on a busy machine.
-async fn paced(shared: Arc<Shared>, channel: Channel, pace: Pace, budget: usize) {
+/// Begins RPCs at a steady rate for as long as it is wanted, and waits for their ends. Ticks that were
+/// missed are made up for, so that the rate holds on a busy machine.
+pub(crate) async fn paced(
+    per_second: u32,
+    go_on: impl Fn() -> bool,
+    mut begin: impl FnMut(&mut JoinSet<()>),
+) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let ticks_per_second = 1_000 / TICK.as_millis() as u32;
-    let (mut made, mut tick) = (0_usize, 0_u64);
+    let ticks_per_second = 1_000 / TICK.as_millis() as u64;
+    let (mut made, mut tick) = (0, 0);
     let mut rpcs = JoinSet::new();
-    while made < budget && !shared.stop.load(Ordering::Relaxed) {
+    while go_on() {
         ticks.tick().await;
         tick += 1;
-        let due = tick * u64::from(pace.per_second) / u64::from(ticks_per_second);
-        let due = usize::try_from(due).unwrap_or(usize::MAX).min(budget);
-        for _ in made..due {
-            shared.tally().begun += 1;
-            rpcs.spawn(one(shared.clone(), channel.clone(), pace.timeout));
+        let due = tick * u64::from(per_second) / ticks_per_second;
+        while made < due && go_on() {
+            begin(&mut rpcs);
+            made += 1;
         }
-        made = due;
         while let Some(ended) = rpcs.try_join_next() {
             ended.expect("an RPC must not panic");
         }
@@ -193,6 +196,15 @@ async fn paced(shared: Arc<Shared>, channel: Channel, pace: Pace, budget: usize)
     while let Some(ended) = rpcs.join_next().await {
         ended.expect("an RPC must not panic");
     }
+}
+
+async fn until_stopped(shared: Arc<Shared>, channel: Channel, pace: Pace, budget: usize) {
+    let wanted = || !shared.stop.load(Ordering::Relaxed) && shared.tally().begun < budget;
+    paced(pace.per_second, wanted, |rpcs| {
+        shared.tally().begun += 1;
+        rpcs.spawn(one(shared.clone(), channel.clone(), pace.timeout));
+    })
+    .await;
 }
 
 async fn one(shared: Arc<Shared>, channel: Channel, timeout: Option<Duration>) {

@@ -20,5 +20,7 @@ mod herd;
 mod leaks;
 mod load;
 mod report;
+#[cfg(target_os = "linux")]
+mod soak;
 mod stalls;
 mod virtual_time;

@@ -392,11 +392,12 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         38,
-        "30 minutes of chaos: memory slope / unexplained failures",
+        "30 minutes of chaos under 1,000 RPC/s: memory slope / unexplained failures",
         "< 1 MiB/h / 0",
         "grpc soak: failures ≤ limit",
-        How::NotYet("not built yet"),
-    ),
+        How::Scenario("soak::half_an_hour_of_chaos"),
+    )
+    .full_only(),
     row(
         39,
         "channel tests ten times on 1 thread and on 8: failures",
