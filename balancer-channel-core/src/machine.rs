@@ -77,7 +77,7 @@ struct Pass {
     dialling_since: Option<Timestamp>,
     /// Most SubConns have one address.
     tried: SmallVec<[Attempt; 1]>,
-    /// When the last attempt was started; the next one beside it is due a delay later.
+    /// When the last attempt had its turn; the next one beside it is due a delay later.
     last_dial: Timestamp,
     last_error: Option<Status>,
     /// For another connection to the address of those that there are.
@@ -311,7 +311,9 @@ impl Machine {
         let running = pass.tried.iter_mut().find(|it| it.id == id && it.running);
         if let Some(attempt) = running {
             attempt.dialling = true;
+            pass.last_dial = now;
             pass.look_at_clock(now, out);
+            self.arm_attempt_delay(now, out);
         }
     }
 
@@ -582,16 +584,20 @@ impl Machine {
                 running: true,
                 dialling: false,
             });
-            pass.last_dial = now;
         }
         out.push(Action::Dial(id, address));
         self.arm_attempt_delay(now, out);
     }
 
-    /// A delay after the last attempt began, however often the list has changed since.
+    /// A delay after the last attempt had its turn, however often the list has changed since. While one
+    /// waits for its turn nobody starts beside it: it would have no head start, and they would wait
+    /// together.
     fn arm_attempt_delay(&mut self, now: Timestamp, out: &mut Vec<Action>) {
-        match (self.attempt_delay, &self.pass) {
-            (Some(delay), Some(pass)) if self.untried().is_some() => {
+        let Some(delay) = self.attempt_delay else {
+            return;
+        };
+        match &self.pass {
+            Some(pass) if !pass.has_one_waiting() && self.untried().is_some() => {
                 let at = (pass.last_dial + delay).max(now);
                 out.push(Action::Arm(MachineTimer::AttemptDelay, at));
             }
@@ -697,6 +703,12 @@ impl Machine {
 // === impl Pass ===
 
 impl Pass {
+    /// Whether an attempt waits until others of the channel have ended.
+    fn has_one_waiting(&self) -> bool {
+        let mut tried = self.tried.iter();
+        tried.any(|attempt| attempt.running && !attempt.dialling)
+    }
+
     /// Lets the deadline run while somebody dials, and stops it while nobody does.
     fn look_at_clock(&mut self, now: Timestamp, out: &mut Vec<Action>) {
         let mut tried = self.tried.iter();

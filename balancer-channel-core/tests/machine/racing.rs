@@ -111,3 +111,23 @@ fn the_deadline_gives_all_of_them_up() {
          TF(a, b: no HTTP/2 connection within the connect deadline of 20s), I"
     );
 }
+
+#[test]
+fn an_attempt_that_waits_for_its_turn_keeps_its_head_start() {
+    let mut rig = Rig::racing("a b c", Duration::from_millis(250));
+    rig.busy = true;
+    rig.connect().pass(seconds(5.0));
+    assert_eq!(
+        rig.log(),
+        "C, dial a",
+        "nobody starts beside one that waits"
+    );
+    rig.begin("a").pass(seconds(0.249));
+    assert_eq!(rig.log(), "", "the delay counts from a's turn");
+    rig.pass(seconds(0.001));
+    assert_eq!(rig.log(), "dial b");
+    rig.pass(seconds(5.0)).update("a b c d");
+    assert_eq!(rig.due(MachineTimer::AttemptDelay), None, "b waits");
+    rig.begin("b").pass(seconds(0.25));
+    assert_eq!(rig.log(), "dial c");
+}

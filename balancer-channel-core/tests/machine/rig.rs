@@ -346,6 +346,8 @@ impl Rig {
                 assert!(!self.dials.is_empty() && self.connected.is_empty());
                 let dialling = self.dials.keys().any(|id| self.begun.contains(id));
                 assert_eq!(armed.contains(&MachineTimer::PassDeadline), dialling);
+                let waiting = self.dials.keys().any(|id| !self.begun.contains(id));
+                assert!(!(waiting && armed.contains(&MachineTimer::AttemptDelay)));
                 assert!(!armed.contains(&MachineTimer::Backoff));
             }
             State::Ready => {
