@@ -58,6 +58,28 @@ async fn a_freeze_stops_everything_until_the_thaw() {
 }
 
 #[tokio::test]
+async fn a_mute_relay_passes_on_what_clients_say_and_nothing_back() {
+    let (server, relay, mut client) = relayed(Backend::new("a")).await;
+    client.call("/e", b"before").await.unwrap();
+
+    relay.mute();
+    let mut calls = Vec::new();
+    for _ in 0..3 {
+        calls.push(client.begin("/e", b"heard").await.unwrap());
+    }
+    server.until(|journal| journal.streams() == 4).await;
+    let mut first = std::pin::pin!(calls.remove(0).finish());
+    assert!(
+        timeout(SHORT, first.as_mut()).await.is_err(),
+        "no octet must come back"
+    );
+    assert_eq!(relay.streams().len(), 4);
+
+    relay.thaw();
+    first.await.unwrap();
+}
+
+#[tokio::test]
 async fn it_freezes_after_so_many_octets() {
     let (_server, relay, mut client) = relayed(Backend::new("a")).await;
     client.call("/e", b"before").await.unwrap();

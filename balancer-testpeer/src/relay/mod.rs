@@ -64,6 +64,8 @@ pub struct RelayedStream {
 #[derive(Clone, Copy, Debug)]
 struct Link {
     frozen: bool,
+    /// Frozen towards the client only.
+    mute: bool,
     delay: Duration,
     /// Octets per second and direction.
     rate: Option<u32>,
@@ -108,6 +110,7 @@ impl Relay {
         let listener = port.listen()?;
         let (link, links) = watch::channel(Link {
             frozen: false,
+            mute: false,
             delay: Duration::ZERO,
             rate: None,
             freeze_after: None,
@@ -149,16 +152,24 @@ impl Relay {
         self.link.send_modify(|link| link.frozen = true);
     }
 
+    /// Passes nothing on to clients: no octet, no FIN, no RST until [`thaw`](Self::thaw). What they send
+    /// is read and passed on as before, so that [`streams`](Self::streams) knows of all of it: what a
+    /// [frozen](Self::freeze) relay has not read is gone when its client is.
+    pub fn mute(&self) {
+        self.link.send_modify(|link| link.mute = true);
+    }
+
     /// Freezes each direction of each connection when so many octets have passed it.
     pub fn freeze_after(&self, octets: u64) {
         self.link
             .send_modify(|link| link.freeze_after = Some(octets));
     }
 
-    /// Undoes [`freeze`](Self::freeze) and [`freeze_after`](Self::freeze_after).
+    /// Undoes [`freeze`](Self::freeze), [`mute`](Self::mute) and [`freeze_after`](Self::freeze_after).
     pub fn thaw(&self) {
         self.link.send_modify(|link| {
             link.frozen = false;
+            link.mute = false;
             link.freeze_after = None;
         });
     }

@@ -109,7 +109,8 @@ impl Flow {
         let mut at_end = false;
         while !(at_end && self.queue.is_empty()) {
             let link = *self.link.borrow_and_update();
-            if link.frozen || link.freeze_after.is_some_and(|limit| self.passed >= limit) {
+            if self.is_frozen(&link) || link.freeze_after.is_some_and(|limit| self.passed >= limit)
+            {
                 changed(&mut self.link).await;
                 continue;
             }
@@ -145,6 +146,10 @@ impl Flow {
             Err(_) if self.discarding => Ok(()),
             shut => shut,
         }
+    }
+
+    fn is_frozen(&self, link: &Link) -> bool {
+        link.frozen || (link.mute && self.way == Way::ToClient)
     }
 
     /// Writes what is due, as much as the link lets through now.
@@ -183,7 +188,8 @@ impl Flow {
         mut part: &[u8],
     ) -> io::Result<()> {
         while !part.is_empty() {
-            if self.link.borrow_and_update().frozen {
+            let link = *self.link.borrow_and_update();
+            if self.is_frozen(&link) {
                 changed(&mut self.link).await;
                 continue;
             }

@@ -23,9 +23,11 @@ pub(super) struct Costs {
     times: BTreeMap<&'static str, usize>,
 }
 
-/// From when to when RPCs may fail.
-#[derive(Clone, Copy, Debug)]
+/// From when to when RPCs may fail, and whose.
+#[derive(Clone, Debug)]
 struct Window {
+    /// The life of a backend that ended then.
+    life: String,
     from_ms: u64,
     until_ms: u64,
 }
@@ -46,10 +48,11 @@ impl Costs {
     }
 
     /// A fault of that kind begins, which may cost what is under way, until it
-    /// [is over](Self::over).
-    pub(super) fn begin(&mut self, kind: &'static str) {
+    /// [is over](Self::over). It ends this life of a backend.
+    pub(super) fn begin(&mut self, kind: &'static str, life: &str) {
         self.free(kind);
         self.windows.push(Window {
+            life: life.to_owned(),
             from_ms: now_ms(),
             until_ms: u64::MAX,
         });
@@ -63,29 +66,35 @@ impl Costs {
     }
 
     /// A failure is explained if it is UNAVAILABLE and came while a fault might cost something. Those of
-    /// the steady load may be no more than the RPCs whose HEADERS such a fault's connections took and
-    /// whose answers never came.
+    /// the steady load may be no more than the RPCs whose HEADERS the connections took that this very
+    /// fault ended, and whose answers never came.
     pub(super) fn judge(&self, heard: &Heard, world: &World) -> Verdict {
-        let (fine, poor): (Vec<&Failed>, Vec<&Failed>) = heard
-            .failed
-            .iter()
-            .partition(|failed| self.explains(failed));
-        let mut unexplained: Vec<String> = poor.iter().map(|f| format!("{f:?}")).collect();
-        let lost = world.lost(&heard.answered);
-        let steady = fine.iter().filter(|failed| failed.steady).count();
-        for n in lost..steady {
-            unexplained.push(format!("steady failure {n}, where {lost} RPCs were lost"));
+        let mut unexplained = Vec::new();
+        let mut steady = vec![0; self.windows.len()];
+        for failed in &heard.failed {
+            match self.window_of(failed) {
+                Some(n) => steady[n] += usize::from(failed.steady),
+                None => unexplained.push(format!("{failed:?}")),
+            }
         }
-        println!("{lost} RPCs of the steady load were lost, {steady} failed");
+        for (window, failed) in self.windows.iter().zip(steady) {
+            let life = &window.life;
+            let lost = world.lost(life, &heard.answered);
+            for _ in lost..failed {
+                unexplained.push(format!("{life} lost {lost} RPCs, and {failed} failed"));
+            }
+        }
         Verdict {
             explained: heard.failed.len().saturating_sub(unexplained.len()),
             unexplained,
         }
     }
 
-    fn explains(&self, failed: &Failed) -> bool {
+    /// The last fault that may have cost this RPC.
+    fn window_of(&self, failed: &Failed) -> Option<usize> {
         let at = |window: &Window| (window.from_ms..=window.until_ms).contains(&failed.ended_ms);
-        Code::from(failed.code) == Code::Unavailable && self.windows.iter().any(at)
+        let unavailable = Code::from(failed.code) == Code::Unavailable;
+        self.windows.iter().rposition(at).filter(|_| unavailable)
     }
 }
 

@@ -14,8 +14,8 @@ use crate::{load::within, support::text};
 /// What an answer takes: long enough for RPCs to be under way whatever happens to their server.
 const WORK: Duration = Duration::from_millis(10);
 
-/// Longer than a client with [`KEEPALIVE`](super::client::KEEPALIVE) takes to notice.
-const FROZEN: Duration = Duration::from_secs(17);
+/// Longer than a client takes to notice with its keepalive.
+const MUTE: Duration = Duration::from_secs(17);
 
 /// Several backends of which one at a time is in trouble.
 #[derive(Debug)]
@@ -41,8 +41,6 @@ struct Life {
     name: String,
     /// The last connection of the steady relay that belongs to an earlier one.
     after: usize,
-    /// Whether a fault ended it that may cost RPCs.
-    cost: bool,
 }
 
 /// What may go wrong.
@@ -54,8 +52,8 @@ enum Fault {
     Drained,
     /// It is killed, and what comes back is no gRPC server at first.
     Replaced,
-    /// Nothing passes any more, and nobody says so.
-    Frozen,
+    /// Nothing comes back any more, and nobody says so.
+    Mute,
     /// Everything takes longer.
     Slow,
     /// New connections are refused, those that are stay.
@@ -109,9 +107,9 @@ impl World {
     ) {
         let fault = match Fault::ALL.get(n) {
             Some(fault) => *fault,
-            // Three seconds of four would be spent frozen otherwise.
+            // Three seconds of four would be spent in silence otherwise.
             None if random.u8(..12) > 0 => Fault::QUICK[random.usize(..Fault::QUICK.len())],
-            None => Fault::Frozen,
+            None => Fault::Mute,
         };
         let which = random.usize(..self.places.len());
         let pause = Duration::from_millis(random.u64(0..2_000));
@@ -152,10 +150,11 @@ impl World {
         }
     }
 
-    /// RPCs of the steady load whose HEADERS were taken by connections that a fault ended, and that
-    /// nobody answered.
-    pub(super) fn lost(&self, answered: &BTreeMap<String, usize>) -> usize {
-        self.places.iter().map(|place| place.lost(answered)).sum()
+    /// RPCs of the steady load whose HEADERS were taken by the connections of this life of a backend,
+    /// and that it never answered.
+    pub(super) fn lost(&self, life: &str, answered: &BTreeMap<String, usize>) -> usize {
+        let taken: usize = self.places.iter().map(|place| place.taken(life)).sum();
+        taken.saturating_sub(answered.get(life).copied().unwrap_or(0))
     }
 }
 
@@ -166,7 +165,7 @@ impl Fault {
         Self::Killed,
         Self::Drained,
         Self::Replaced,
-        Self::Frozen,
+        Self::Mute,
         Self::Slow,
         Self::Deaf,
         Self::Removed,
@@ -199,7 +198,6 @@ impl Place {
         let first = Life {
             name: name.clone(),
             after: 0,
-            cost: false,
         };
         Self {
             name,
@@ -234,25 +232,25 @@ impl Place {
                 self.steady.start_listening().await.expect("still ours");
                 return self.rough.start_listening().await.expect("still ours");
             }
-            Fault::Frozen => {
-                costs.begin("freezes");
-                let new = self.next_life(true);
+            Fault::Mute => {
+                costs.begin("silences", self.life());
+                let new = self.next_life();
                 self.server.set_script(new);
-                self.relays(Relay::freeze);
-                client.listen(FROZEN).await;
+                self.relays(Relay::mute);
+                client.listen(MUTE).await;
                 self.relays(Relay::thaw);
             }
             Fault::Drained => {
                 costs.free("drains");
-                let new = self.next_life(false);
+                let new = self.next_life();
                 self.server.set_script(new);
                 within("what is open must end", self.server.drain()).await;
                 client.listen(pause).await;
                 self.server.restart().await.expect("still ours");
             }
             _ => {
-                costs.begin("kills");
-                let new = self.next_life(true);
+                costs.begin("kills", self.life());
+                let new = self.next_life();
                 self.server.kill(ending).await;
                 client.listen(pause).await;
                 let script = match fault {
@@ -281,37 +279,36 @@ impl Place {
         }
     }
 
+    /// What it calls itself now.
+    fn life(&self) -> &str {
+        self.lives.last().map_or(&self.name, |life| &life.name)
+    }
+
     fn relays(&self, act: impl Fn(&Relay)) {
         act(&self.steady);
         act(&self.rough);
     }
 
     /// From here on it has another name, under which it answers later connections.
-    fn next_life(&mut self, cost: bool) -> Backend {
-        if let Some(life) = self.lives.last_mut() {
-            life.cost = cost;
-        }
+    fn next_life(&mut self) -> Backend {
         let name = format!("{}.{}", self.name, self.lives.len());
         self.lives.push(Life {
             name: name.clone(),
             after: self.steady.accepted(),
-            cost: false,
         });
         backend(&name)
     }
 
-    fn lost(&self, answered: &BTreeMap<String, usize>) -> usize {
+    /// RPCs of the steady load whose HEADERS the connections of that life took.
+    fn taken(&self, life: &str) -> usize {
+        let Some(at) = self.lives.iter().position(|it| it.name == life) else {
+            return 0;
+        };
+        let after = self.lives[at].after;
+        let until = self.lives.get(at + 1).map_or(usize::MAX, |next| next.after);
         let streams = self.steady.streams();
-        let until = self.lives.iter().skip(1).map(|next| next.after);
-        let until = until.chain([usize::MAX]);
-        let lives = self.lives.iter().zip(until).filter(|(life, _)| life.cost);
-        lives
-            .map(|(life, until)| {
-                let of_it = |n: usize| n > life.after && n <= until;
-                let taken = streams.iter().filter(|it| of_it(it.connection)).count();
-                taken.saturating_sub(answered.get(&life.name).copied().unwrap_or(0))
-            })
-            .sum()
+        let of_it = |n: usize| n > after && n <= until;
+        streams.iter().filter(|it| of_it(it.connection)).count()
     }
 }
 
